@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"valise/config"
+	"valise/endpoint"
+	"valise/plugin"
+
+	"github.com/coreos/go-systemd/v22/activation"
+	"github.com/docker/go-plugins-helpers/volume"
+	"github.com/spf13/cobra"
+)
+
+func pluginCommand() *cobra.Command {
+	var path string
+	var managed bool
+	cmd := &cobra.Command{
+		Use:   "plugin",
+		Short: "Serve the Docker volume driver",
+		Long: "Serve the Docker volume driver on the configured socket, or on the one that systemd\n" +
+			"hands over. SIGHUP reads the configuration again.",
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runPlugin(cmd.Context(), path, managed) },
+	}
+	configFlag(cmd, &path)
+	cmd.Flags().BoolVar(&managed, "managed", false, "run inside a managed Docker plugin (set by its config.json)")
+	return cmd
+}
+
+// stopTime is how long calls under way may take at the end; dockerd kills a plugin
+// after 10 s.
+const stopTime = 8 * time.Second
+
+func runPlugin(ctx context.Context, path string, managed bool) error {
+	cfg, faults := loadForPlugin(path, managed)
+	if faults != nil && !managed {
+		return faults
+	}
+	log := newLogger(cfg)
+	logWarnings(log, cfg)
+	places := plainPlaces(cfg)
+	if managed {
+		var err error
+		if places, err = managedPlaces(cfg, log); err != nil {
+			return err
+		}
+	}
+	driver, err := plugin.New(plugin.Config{
+		StateDir: filepath.Join(places.stateDir, "plugin"), MountDir: places.mountDir,
+		UsageInterval: cfg.Plugin.UsageInterval, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	defer driver.Close()
+	apply := func(cfg *config.Config) { driver.SetRules(plugin.Rules{Policy: cfg.Policy, Roots: cfg.Roots}) }
+	if faults != nil {
+		log.Error("every call is refused until the configuration is mended", "error", faults)
+		driver.SetFault(faults)
+	} else {
+		apply(cfg)
+	}
+	r := &reloader{path: path, log: log, apply: apply}
+	defer r.onHangup()()
+	return servePlugin(ctx, driver, r, places, log)
+}
+
+// loadForPlugin reads the configuration. A managed plugin starts without a good one
+// too, and tells its callers what is wrong: of one that does not start, Docker says no
+// more than that its socket is missing.
+func loadForPlugin(path string, managed bool) (*config.Config, error) {
+	cfg, err := config.Load(path)
+	if err == nil || !managed {
+		return cfg, err
+	}
+	empty, emptyErr := config.Parse(path, nil)
+	return empty, errors.Join(err, emptyErr)
+}
+
+// servePlugin listens first and restores then, because dockerd waits only some seconds
+// for a plugin's socket.
+func servePlugin(ctx context.Context, driver *plugin.Driver, r *reloader, at places, log *slog.Logger) error {
+	listener, err := pluginListener(at.socket)
+	if err != nil {
+		return err
+	}
+	admin, err := endpoint.Endpoint{Address: at.admin, Mode: 0o600}.Listen()
+	if err != nil {
+		listener.Close()
+		return err
+	}
+	adminServer := &http.Server{Handler: driver.AdminHandler(r.reload), ReadHeaderTimeout: 10 * time.Second}
+	ended := make(chan error, 3)
+	go func() { ended <- volume.NewHandler(driver).Serve(listener) }()
+	go func() { ended <- adminServer.Serve(admin) }()
+	go func() {
+		if err := driver.Restore(); err != nil {
+			ended <- fmt.Errorf("restore: %w", err)
+		}
+	}()
+	log.Info("serving", "socket", listener.Addr(), "admin", admin.Addr(), "version", buildVersion())
+	select {
+	case err = <-ended:
+	case <-ctx.Done():
+		log.Info("stopping")
+	}
+	listener.Close()
+	bounded, cancel := context.WithTimeout(context.Background(), stopTime)
+	defer cancel()
+	return errors.Join(err, adminServer.Shutdown(bounded))
+}
+
+// pluginListener takes systemd's socket where there is one.
+func pluginListener(path string) (net.Listener, error) {
+	handed, err := activation.Listeners()
+	if err != nil {
+		return nil, fmt.Errorf("sockets of systemd: %w", err)
+	}
+	switch len(handed) {
+	case 0:
+		return endpoint.Endpoint{Address: "unix://" + path, Mode: 0o600}.Listen()
+	case 1:
+		return handed[0], nil
+	}
+	return nil, fmt.Errorf("systemd handed over %d sockets, want one", len(handed))
+}
+
+// places are where the driver's own files lie.
+type places struct{ stateDir, mountDir, socket, admin string }
+
+func plainPlaces(cfg *config.Config) places {
+	return places{
+		stateDir: cfg.StateDir, mountDir: filepath.Join(cfg.StateDir, "mounts"),
+		socket: cfg.Plugin.Socket, admin: cfg.Plugin.Admin,
+	}
+}
+
+func reloadCommand() *cobra.Command {
+	var address string
+	cmd := &cobra.Command{
+		Use:   "reload",
+		Short: "Have the volume driver read its configuration again",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := newAdmin(address).call(cmd.Context(), http.MethodPost, "/reload", nil, nil); err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), "reloaded")
+			return nil
+		},
+	}
+	adminFlag(cmd, &address)
+	return cmd
+}
+
+func adminFlag(cmd *cobra.Command, address *string) {
+	cmd.Flags().StringVar(address, "admin", envOr("VALISE_ADMIN", "unix:///run/valise/admin.sock"), "the driver's admin `ADDRESS` (or VALISE_ADMIN)")
+}
+
+func envOr(name, def string) string {
+	if v := os.Getenv(name); v != "" {
+		return v
+	}
+	return def
+}

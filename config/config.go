@@ -1,0 +1,59 @@
+package config
+
+import (
+	"io/fs"
+	"log/slog"
+	"time"
+
+	"valise/beneath"
+	"valise/mapping"
+)
+
+// Config is a checked configuration.
+type Config struct {
+	StateDir  string
+	LogLevel  slog.Level
+	LogFormat string // text | json
+
+	Plugin Plugin
+	Proxy  Proxy
+	Roots  []beneath.Root
+	Policy *mapping.Policy
+
+	// Warnings are findings that do not stop anything.
+	Warnings Faults
+}
+
+// Plugin are the driver's settings.
+type Plugin struct {
+	Socket        string // path of the volume protocol's Unix socket
+	Admin         string // unix:///path or tcp://host:port
+	UsageInterval time.Duration
+}
+
+// Proxy are the proxy's settings.
+type Proxy struct {
+	Upstream      string // unix:///path or tcp://host:port
+	UpstreamTLS   TLSFiles
+	Driver        string // the volume driver's name at the daemon
+	RefuseUnknown bool   // unmatched = "refuse"
+	RefuseTaken   bool   // on_conflict = "refuse"
+	Listen        []Listen
+}
+
+// Listen is one socket of the proxy.
+type Listen struct {
+	Address  string // unix:///path or tcp://host:port
+	Identity []string
+	User     string // identity "socket"
+	Groups   []string
+	Mode     fs.FileMode
+	Group    string // the socket file's group
+	TLS      TLSFiles
+}
+
+// TLSFiles name PEM files. CA verifies the other side.
+type TLSFiles struct{ CA, Cert, Key string }
+
+// Set reports whether TLS is asked for.
+func (t TLSFiles) Set() bool { return t != TLSFiles{} }

@@ -1,0 +1,110 @@
+package proxy
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+)
+
+// maxBody is the largest create the proxy reads; Docker's own are a few KiB.
+const maxBody = 4 << 20
+
+// createTime bounds the work that precedes a create: dockerd gives a driver 120 s.
+const createTime = 110 * time.Second
+
+// create rewrites POST /containers/create.
+func (p *Proxy) create(l Listener, w http.ResponseWriter, r *http.Request) {
+	started := time.Now()
+	doc, err := readCreate(w, r)
+	if err != nil {
+		writeFault(w, err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), createTime)
+	defer cancel()
+	plan, err := p.plan(l, r, doc)
+	if err == nil && plan != nil {
+		err = p.prepare(ctx, plan, doc)
+	}
+	if err != nil {
+		p.cfg.Log.Warn("create refused", "image", doc.text("Image"), "error", err)
+		writeFault(w, err)
+		return
+	}
+	if err := p.send(w, r, doc, plan); err != nil {
+		writeFault(w, err)
+		return
+	}
+	if plan != nil {
+		p.cfg.Log.Info("create", "user", plan.caller.User, "workspace", plan.workspace.Name, "profile", plan.mode,
+			"volumes", len(plan.injections), "warnings", len(plan.warnings), "took", time.Since(started))
+	}
+}
+
+func readCreate(w http.ResponseWriter, r *http.Request) (document, error) {
+	if err := checkContentType(r.Header); err != nil {
+		return nil, err
+	}
+	tree, err := decodeStrict(http.MaxBytesReader(w, r.Body, maxBody+1), maxBody, reflect.TypeFor[container.CreateRequest]())
+	return tree, err
+}
+
+// send passes the document on and brings the answer back, with the plan's warnings
+// among the daemon's.
+func (p *Proxy) send(w http.ResponseWriter, r *http.Request, doc document, plan *plan) error {
+	body, err := json.Marshal(doc)
+	if err != nil {
+		return err
+	}
+	uri := canonical(r)
+	resp, err := p.forward.send(replace(r, uri, body))
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusCreated || plan == nil || len(plan.warnings) == 0 {
+		p.forward.relay(w, resp)
+		return nil
+	}
+	answer := document{}
+	dec := json.NewDecoder(io.LimitReader(resp.Body, maxBody))
+	dec.UseNumber()
+	if err := dec.Decode(&answer); err != nil {
+		return faultf(http.StatusBadGateway, "the Docker daemon's answer to a create can't be read: %v", err)
+	}
+	warnings := answer.list("Warnings")
+	for _, text := range plan.warnings {
+		warnings = append(warnings, "valise: "+text)
+	}
+	answer["Warnings"] = warnings
+	if body, err = json.Marshal(answer); err != nil {
+		return err
+	}
+	copyHead(w.Header(), resp)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(resp.StatusCode)
+	_, err = w.Write(body)
+	if err != nil {
+		p.cfg.Log.Debug("the client went before its answer", "error", err)
+	}
+	return nil
+}
+
+// canonical is the one spelling of a create's URI.
+func canonical(r *http.Request) string {
+	uri := "/containers/create"
+	if version, _, ok := strings.Cut(strings.TrimLeft(r.URL.Path, "/"), "/"); ok && strings.HasPrefix(version, "v") {
+		uri = "/" + version + uri
+	}
+	if r.URL.RawQuery != "" {
+		uri += "?" + r.URL.RawQuery
+	}
+	return uri
+}

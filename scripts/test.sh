@@ -1,0 +1,81 @@
+#!/bin/sh
+# The integration tests, against a private engine of each kind. Fails too if
+# they leave a container, network, mount, process or cgroup behind.
+#
+#   scripts/test.sh [GO-TEST-FLAG...]
+#
+# ENGINES="debian current"  the kinds of scripts/engine.sh
+#
+# The tests find it by VALISE_ENGINE (the kind), VALISE_DOCKER_HOST,
+# VALISE_ENGINE_DIR, VALISE_PLUGIN_DIR and VALISE_BINARY. docker and
+# docker-compose in their PATH are Debian's.
+set -eu
+
+top=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+cd "$top"
+began=$(date +%s)
+say() { echo "==> $(($(date +%s) - began)) s: $*"; }
+
+dir=
+stop() { [ -z "$dir" ] || scripts/engine.sh stop "$dir"; }
+trap 'stop && rm -rf --one-file-system "$dir"' EXIT
+trap 'exit 130' INT TERM
+
+# left WHAT LIST... says what is left, if anything is.
+left() {
+    what=$1
+    shift
+    [ $# -gt 0 ] || return 0
+    echo "left behind by the tests: $what:" "$@" >&2
+    failed=1
+}
+
+traces() { # of the engine, on the host
+    awk -v dir="$dir" 'index($0, dir) { print $5 }' /proc/self/mountinfo
+    for process in /proc/[0-9]*; do
+        [ "$process" = /proc/$$ ] ||
+            ! tr '\0' ' ' 2>/dev/null <"$process/cmdline" | grep -F "$dir" || echo "$process"
+    done
+    ls /sys/class/net
+    find /sys/fs/cgroup -type d -name '*valise*'
+}
+
+# shellcheck disable=SC2046,SC2086 # lists of words
+run() {
+    engine=$1
+    shift
+    say "$engine: engine"
+    scripts/engine.sh install "$engine"
+    dir=$(mktemp -d /tmp/valise.XXXX)
+    before=$(traces)
+    mkdir "$dir/bin"
+    ln -s /usr/bin/docker /usr/bin/docker-compose "$dir/bin"
+    socket=$(PATH=$dir/bin:$PATH scripts/engine.sh start "$engine" "$dir")
+    scripts/image.sh "$socket"
+
+    say "$engine: tests"
+    PATH=$dir/bin:$PATH VALISE_ENGINE=$engine VALISE_DOCKER_HOST=$socket \
+        VALISE_ENGINE_DIR=$dir VALISE_PLUGIN_DIR=$top/build/plugin \
+        VALISE_BINARY=$top/build/valise \
+        go test -tags integration -count=1 -timeout 20m -v "$@" ./integration/... || failed=1
+
+    left containers $(docker -H "$socket" ps -aq)
+    left plugins $(docker -H "$socket" plugin ls -q)
+    left networks $(docker -H "$socket" network ls -q --filter type=custom)
+    left mounts $(awk -v dir="$dir" 'index($5, dir) && $5 !~ dir "/(data|exec)" { print $5 }' \
+        /proc/self/mountinfo)
+    [ -z "$failed" ] || grep -E 'level=(error|fatal)' "$dir/dockerd.log" | tail -n 40 >&2 || :
+    stop
+    after=$(traces)
+    [ "$before" = "$after" ] || left "traces (before, after)" "$before" / "$after"
+    rm -rf --one-file-system "$dir"
+    dir=
+}
+
+failed=
+make --no-print-directory plugin
+for engine in ${ENGINES:-debian current}; do
+    run "$engine" "$@"
+done
+[ -z "$failed" ] || { say failed; exit 1; }
+say passed
