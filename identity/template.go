@@ -5,6 +5,7 @@ import (
 	"path"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 )
 
 // Tokens are the values a Template is filled with. An empty value is "not known".
@@ -37,8 +38,8 @@ func ParseTemplate(s string) (Template, error) {
 	if !path.IsAbs(s) {
 		return Template{}, fmt.Errorf("path %q is not absolute", s)
 	}
-	if strings.ContainsRune(s, 0) {
-		return Template{}, fmt.Errorf("path %q holds a NUL byte", s)
+	if strings.ContainsRune(s, 0) || !utf8.ValidString(s) {
+		return Template{}, fmt.Errorf("path %q holds a NUL byte or is not valid UTF-8", s)
 	}
 	for _, c := range strings.Split(s, "/") {
 		if c == "." || c == ".." {

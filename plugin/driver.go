@@ -110,10 +110,19 @@ func (d *Driver) SetRules(r Rules) { d.rules.Store(&ruling{Rules: r}) }
 // SetFault makes every call that needs rules fail with err until SetRules is called.
 func (d *Driver) SetFault(err error) { d.rules.Store(&ruling{err: err}) }
 
-// Close ends the background work. Mounts stay.
+// Close ends the background work and unmounts what nobody uses. What containers have
+// mounted stays for the next driver to take up.
 func (d *Driver) Close() {
 	d.stop()
 	d.running.Wait()
+	select {
+	case <-d.ready:
+	default:
+		return // the references are not known
+	}
+	if err := d.dropStrayMounts(); err != nil {
+		d.cfg.Log.Error("unmount what is unused", "error", err)
+	}
 }
 
 // begin waits until the driver is restored and bounds the call.

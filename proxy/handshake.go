@@ -2,17 +2,15 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"time"
 )
 
-// ask sends the request and waits for the daemon's answer. A client that hangs up
-// meanwhile ends the wait.
+// ask sends the request and waits for the daemon's answer.
 func (t *tunnel) ask() (*http.Response, error) {
-	stop := t.watchClient()
-	defer stop()
 	// Written or not, the daemon may have answered: it refuses before it reads a body.
 	writeErr := t.request.Write(t.daemon)
 	for {
@@ -62,25 +60,26 @@ func switchHead(resp *http.Response) []byte {
 }
 
 // answer relays an ordinary answer, after which the connection ends: what the client
-// sent for the tunnel that did not come about must not be taken for a request.
-func (t *tunnel) answer(resp *http.Response) {
-	stop := t.watchClient()
+// sent for the tunnel that did not come about must not be taken for a request. An answer
+// that breaks off is cut off for the client too.
+func (t *tunnel) answer(resp *http.Response) error {
 	dropHopByHop(resp.Header)
 	resp.Request = t.request
 	resp.Close = true
-	err := resp.Write(t.client)
-	stop()
-	if err != nil {
-		return // cut off, as the daemon's answer was
-	}
+	return resp.Write(t.client)
+}
+
+// leave ends the client's connection when everything has been sent. To close it with
+// something unread would reset a TCP connection, and the answer with it.
+func (t *tunnel) leave() {
 	closeWrite(t.client)
-	// Closing with unread bytes would reset a TCP connection, and the answer with it.
 	t.client.SetReadDeadline(time.Now().Add(linger))
 	io.Copy(io.Discard, t.client)
 }
 
-// refusal is err as an answer.
-func refusal(err error) *http.Response {
+// refusal answers a request that the daemon did not.
+func (f *forwarder) refusal(err error) *http.Response {
+	err = f.noAnswer(context.Background(), err)
 	body := faultBody(err)
 	return &http.Response{
 		StatusCode: statusOf(err), ProtoMajor: 1, ProtoMinor: 1,

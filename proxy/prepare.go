@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 
 	"valise/profile"
@@ -47,7 +48,7 @@ func (p *Proxy) check(ctx context.Context, pl *plan) error {
 		case errs[i] == nil:
 			kept = append(kept, in)
 		case in.optional:
-			pl.warnings = append(pl.warnings, fmt.Sprintf("the container starts without %s: %v", in.target, errs[i]))
+			pl.warnings = append(pl.warnings, fmt.Sprintf("the container starts without %s: %s", in.target, strings.TrimPrefix(errs[i].Error(), "valise: ")))
 		default:
 			return faultf(max(statusOf(errs[i]), http.StatusBadRequest), "%v", errs[i])
 		}

@@ -85,20 +85,24 @@ func (f *forwarder) tunnel(w http.ResponseWriter, r *http.Request) {
 	}
 	defer f.forget(t)
 	defer t.abort()
+	stop := t.watchClient()
+	defer stop()
 	resp, err := t.ask()
 	if err != nil {
-		t.answer(refusal(f.noAnswer(context.Background(), err)))
-		return
+		resp = f.refusal(err)
 	}
 	// Closing resp.Body would read it to its end; abort ends it.
 	if !switches(t.request, resp) {
-		t.answer(resp)
+		if t.answer(resp) == nil {
+			stop()
+			t.leave()
+		}
 		return
 	}
-	if _, err := t.client.Write(switchHead(resp)); err != nil {
-		return
+	stop()
+	if _, err := t.client.Write(switchHead(resp)); err == nil {
+		t.pipe()
 	}
-	t.pipe()
 }
 
 // openTunnel reads the request, connects to the daemon and takes the client's

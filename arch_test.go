@@ -1,0 +1,136 @@
+package valise
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// imports are the edges between the project's packages that are allowed:
+//
+//	identity ← profile ← {mapping, volume} ← {proxy, plugin}   policy
+//	beneath ← plugin, endpoint ← proxy                         mechanism
+//	config reads the file for cmd alone; no package imports cmd
+var imports = map[string][]string{
+	"identity":    {},
+	"profile":     {"identity"},
+	"mapping":     {"identity", "profile"},
+	"volume":      {"identity", "profile"},
+	"beneath":     {},
+	"endpoint":    {},
+	"config":      {"beneath", "identity", "mapping", "profile"},
+	"plugin":      {"beneath", "identity", "mapping", "profile", "volume"},
+	"proxy":       {"endpoint", "identity", "mapping", "profile", "volume"},
+	"cmd/valise":  {"config", "endpoint", "identity", "plugin", "proxy"},
+	"integration": {},
+}
+
+// alone are modules that one package keeps to itself.
+var alone = map[string]string{
+	"github.com/BurntSushi/toml":          "config",
+	"github.com/prometheus/client_golang": "plugin",
+	"github.com/spf13/cobra":              "cmd/valise",
+}
+
+// maxLines is the size of a file that still has one subject.
+const maxLines = 500
+
+// source is a Go file of the project.
+type source struct {
+	path, dir string
+	lines     int
+	comment   bool // it has the package's comment
+	imports   []string
+}
+
+func sources(t *testing.T) []source {
+	t.Helper()
+	var out []source
+	err := filepath.WalkDir(".", func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if e.IsDir() && (strings.HasPrefix(e.Name(), ".") && path != "." || path == "build" || e.Name() == "testdata") {
+			return fs.SkipDir
+		}
+		if !strings.HasSuffix(path, ".go") {
+			return nil
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), path, data, parser.ParseComments|parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		s := source{path: path, dir: filepath.Dir(path), lines: strings.Count(string(data), "\n"), comment: f.Doc != nil}
+		for _, i := range f.Imports {
+			name, err := strconv.Unquote(i.Path.Value)
+			if err != nil {
+				return err
+			}
+			s.imports = append(s.imports, name)
+		}
+		out = append(out, s)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func TestImportsPointTheRightWay(t *testing.T) {
+	for _, s := range sources(t) {
+		test := strings.HasSuffix(s.path, "_test.go")
+		allowed, known := imports[s.dir]
+		if !known && s.dir != "." {
+			t.Errorf("%s: package %q is not in the table of allowed imports", s.path, s.dir)
+			continue
+		}
+		for _, name := range s.imports {
+			if pkg, ours := strings.CutPrefix(name, "valise/"); ours && !slices.Contains(allowed, pkg) && !test {
+				t.Errorf("%s imports %s, which the table does not allow", s.path, pkg)
+			}
+			for module, owner := range alone {
+				if strings.HasPrefix(name, module) && s.dir != owner {
+					t.Errorf("%s imports %s, which only %s may", s.path, module, owner)
+				}
+			}
+		}
+	}
+}
+
+func TestEachPackageSaysWhatItIsFor(t *testing.T) {
+	comments := map[string]int{}
+	for _, s := range sources(t) {
+		if s.dir == "." {
+			continue
+		}
+		if s.comment && !strings.HasSuffix(s.path, "_test.go") {
+			comments[s.dir]++
+		} else if _, seen := comments[s.dir]; !seen {
+			comments[s.dir] = 0
+		}
+	}
+	for dir, n := range comments {
+		if n != 1 {
+			t.Errorf("package %s has %d package comments, want one", dir, n)
+		}
+	}
+}
+
+func TestFilesAreShort(t *testing.T) {
+	for _, s := range sources(t) {
+		if s.lines > maxLines {
+			t.Errorf("%s has %d lines, more than %d: split it by subject", s.path, s.lines, maxLines)
+		}
+	}
+}
