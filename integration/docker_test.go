@@ -8,6 +8,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -78,17 +79,17 @@ func (c command) refused(parts ...string) string {
 
 func (c command) String() string { return c.name + " " + strings.Join(c.args, " ") }
 
-// dockerAt is the docker CLI with a DOCKER_HOST, and no configuration of the host's.
-func dockerAt(t *testing.T, host string, args ...string) command {
+// docker is the CLI at an address, with nothing of the host's own configuration.
+func (e engine) docker(t *testing.T, host string, args ...string) command {
 	return command{t: t, name: "docker", args: args,
-		env: []string{"DOCKER_HOST=" + host, "DOCKER_CONFIG=/nonexistent"}}
+		env: []string{"DOCKER_HOST=" + host, "DOCKER_CONFIG=" + filepath.Join(e.dir, "cli")}}
 }
 
 // docker is the CLI at the proxy.
-func (r *rig) docker(args ...string) command { return dockerAt(r.t, r.proxy, args...) }
+func (r *rig) docker(args ...string) command { return r.engine.docker(r.t, r.proxy, args...) }
 
 // direct is the CLI at the daemon.
-func (r *rig) direct(args ...string) command { return dockerAt(r.t, r.engine.host, args...) }
+func (r *rig) direct(args ...string) command { return r.engine.docker(r.t, r.engine.host, args...) }
 
 // create is the command line of `docker create` or `docker run` for a user.
 func (r *rig) create(verb, user string, args ...string) command {

@@ -122,3 +122,11 @@ func equal[V comparable](t *testing.T, what string, got, want V) {
 		t.Errorf("%s:\ngot  %v\nwant %v", what, got, want)
 	}
 }
+
+// wantText returns an error unless got, printed, is want.
+func wantText(got any, want string) error {
+	if text := fmt.Sprint(got); text != want {
+		return fmt.Errorf("got %s, want %s", text, want)
+	}
+	return nil
+}

@@ -66,10 +66,6 @@ func newForwarder(upstream Upstream, log *slog.Logger) (*forwarder, error) {
 
 // ServeHTTP carries one request and its answer. The bodies stream both ways at once.
 func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if isDownload(r) {
-		f.download(w, r)
-		return
-	}
 	if r.ContentLength != 0 {
 		// Unsupported only by a ResponseWriter that is no connection (tests).
 		_ = http.NewResponseController(w).EnableFullDuplex()

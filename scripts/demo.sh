@@ -33,23 +33,29 @@ engine() {
     echo "$address"
 }
 
+# sweep takes out of the engine what the demo put there.
+sweep() {
+    docker ps -aq --filter "ancestor=$image" | xargs -r docker rm -f &&
+        docker volume ls -q --filter "driver=$plugin:latest" | xargs -r docker volume rm &&
+        PLUGIN_NAME=$plugin scripts/plugin.sh remove &&
+        { [ -z "$(docker image ls -q "$image")" ] || docker image rm "$image"; }
+}
+
 dir='' host='' proxy=''
 clean() {
     code=$?
     set +e
     trap '' INT TERM HUP
     [ -n "$dir" ] || exit $code
-    [ $code = 0 ] || [ ! -s "$dir/proxy.log" ] || { echo "demo: the proxy's log ends:"; tail -n 5 "$dir/proxy.log"; } >&2
+    [ $code != 1 ] || [ ! -s "$dir/proxy.log" ] || { echo "demo: the proxy's log ends:"; tail -n 5 "$dir/proxy.log"; } >&2
     say cleaning up
-    [ -z "$proxy" ] || { kill "$proxy" && wait "$proxy" || :; } 2>/dev/null
+    [ -z "$proxy" ] || { kill "$proxy" && wait "$proxy"; } 2>/dev/null
     if [ -n "$host" ]; then
         export DOCKER_HOST="$host"
-        docker ps -aq --filter "ancestor=$image" | xargs -r docker rm -f >/dev/null
-        docker volume ls -q --filter "driver=$plugin:latest" | xargs -r docker volume rm >/dev/null
-        PLUGIN_NAME=$plugin scripts/plugin.sh remove
-        [ -z "$(docker image ls -q "$image")" ] || docker image rm "$image" >/dev/null
+        # A create that was under way at a Ctrl-C may still come through.
+        sweep >/dev/null 2>&1 || { sleep 2; sweep >/dev/null; } || code=1
     fi
-    [ ! -d "$dir/engine" ] || scripts/engine.sh stop "$dir/engine"
+    [ ! -d "$dir/engine" ] || scripts/engine.sh stop "$dir/engine" || code=1
     rm -rf --one-file-system "$dir"
     exit $code
 }
@@ -73,8 +79,10 @@ else
 fi
 unset DOCKER_CONTEXT DOCKER_TLS_VERIFY DOCKER_CERT_PATH
 export DOCKER_HOST="$address"
-! docker plugin inspect $plugin >/dev/null 2>&1 || die "there is a plugin $plugin already: docker plugin rm -f $plugin"
-[ -z "$(docker image ls -q $image)" ] || die "there is an image $image already: docker image rm $image"
+! docker plugin inspect $plugin >/dev/null 2>&1 ||
+    die "there is a plugin $plugin already, of another demo that is running or was killed; docker plugin rm -f removes it"
+[ -z "$(docker image ls -q $image)" ] ||
+    die "there is an image $image already, of another demo that is running or was killed; docker image rm removes it"
 host=$address # from now on it is cleaned up
 
 say "building, and installing the managed plugin $plugin"
