@@ -2,8 +2,10 @@ package proxy
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -82,9 +84,10 @@ func removeMounts(doc, host document, ours map[string]string) []ownMount {
 		in         document
 		name, what string
 	}{{host, "Tmpfs", "the tmpfs"}, {doc, "Volumes", "the anonymous volume"}} {
-		for target := range at.in.object(at.name) {
+		targets := at.in.object(at.name)
+		for _, target := range slices.Sorted(maps.Keys(targets)) {
 			if taken(target, at.what) {
-				delete(at.in.object(at.name), target)
+				delete(targets, target)
 			}
 		}
 	}
