@@ -29,6 +29,7 @@ var imports = map[string][]string{
 	"proxy":       {"endpoint", "identity", "mapping", "profile", "volume"},
 	"cmd/valise":  {"config", "endpoint", "identity", "plugin", "proxy"},
 	"integration": {},
+	"bench":       {},
 }
 
 // alone are modules that one package keeps to itself.

@@ -15,12 +15,14 @@ services:
     image: valise-demo/desktop:latest
     command: sleep 1000
     network_mode: none
+    stop_signal: SIGKILL
     labels: {rig: RIG}
     volumes: ["home:/home/kasm-user"]
   session:
     image: valise-demo/desktop:latest
     command: sleep 1000
     network_mode: none
+    stop_signal: SIGKILL
     labels: {rig: RIG, valise.user: bob}
 volumes:
   home:
@@ -52,7 +54,7 @@ func TestCompose(t *testing.T) {
 		equal(t, "alice's home after a stop", compose("exec", "-T", "box", "cat", "notes").must(), "mine")
 
 		compose("down", "-t", "0", "-v").must()
-		r.direct("volume", "inspect", volume).refused("no such volume")
+		r.direct("volume", "inspect", volume).refused("o such volume")
 		equal(t, "alice's files after down -v", read(t, r.path("desktop/alice/notes")), "mine\n")
 		equal(t, "bob's files after down -v", names(t, r.path("desktop/bob")), "bobs")
 		compose("up", "-d").must()

@@ -85,7 +85,9 @@ func (r *rig) removeDriver() {
 				r.t.Errorf("driver: %s after SIGTERM\n%s", state, r.driver.output())
 			}
 		}
-		_ = os.Remove(r.socket()) // left by one that was killed
+		if err := retired.answer(r.socket()); err != nil {
+			r.t.Error(err)
+		}
 		return
 	}
 	if o := r.direct("plugin", "inspect", r.name).run(); o.code != 0 {

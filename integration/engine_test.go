@@ -62,7 +62,12 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
-	os.Exit(m.Run())
+	if err := removeStale(); err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	retired.close()
+	os.Exit(code)
 }
 
 // numbers makes names unique within this process.
@@ -76,7 +81,7 @@ func unique(prefix string) string {
 // mount that the test left in it is unmounted.
 func tempDir(t *testing.T, e engine) string {
 	t.Helper()
-	dir := filepath.Join(e.dir, fmt.Sprintf("t%d", numbers.Add(1)))
+	dir := filepath.Join(e.dir, unique("t"))
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}

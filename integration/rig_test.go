@@ -21,13 +21,14 @@ const (
 
 // settings are a rig's configuration beside what every rig has. In them @mnt is the
 // directory of profiles and mappings as the configuration names it, @dir the rig's own
-// on the host, @engine the daemon's address.
+// on the host.
 type settings struct {
 	general string // keys of the file
 	plugin  string // keys of [plugin]
 	proxy   string // keys of [proxy]
 	listen  string // [[proxy.listen]] tables beside the rig's own
 	tables  string // workspaces, groups, roots, users; desktop if empty
+	file    string // content of a mapping file beside the configuration, @file in it
 
 	noProxy bool
 	faulty  bool // the driver need not come up
@@ -94,6 +95,7 @@ func newRig(t *testing.T, e engine, f form, s settings) *rig {
 		r.settings.tables = desktop
 	}
 	write(t, r.configFile(), r.config(r.settings))
+	write(t, filepath.Join(r.dir, "etc/mappings.json"), r.fill(s.file))
 	t.Cleanup(r.removeDriver)
 	t.Cleanup(r.removeObjects)
 	t.Cleanup(r.report)
@@ -126,7 +128,7 @@ func (r *rig) config(s settings) string {
 }
 
 func (r *rig) fill(s string) string {
-	return strings.NewReplacer("@mnt", r.seen, "@dir", r.dir, "@engine", r.engine.host).Replace(s)
+	return strings.NewReplacer("@mnt", r.seen, "@file", "mappings.json", "@dir", r.dir).Replace(s)
 }
 
 // configure replaces the tables of the configuration file; nobody reads it yet.

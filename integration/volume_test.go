@@ -66,7 +66,7 @@ func TestVolumeKinds(t *testing.T) {
 				equal(t, "in a container", in.stdout, want)
 				kept := names(t, r.path(v.path))
 				r.direct("volume", "rm", name).must()
-				r.direct("volume", "inspect", name).refused("no such volume")
+				r.direct("volume", "inspect", name).refused("o such volume")
 				equal(t, "files after volume rm", names(t, r.path(v.path)), kept)
 			})
 		}

@@ -13,7 +13,7 @@ import (
 
 // linger is how long a side that is gone is waited out by the other: bytes on their way
 // still arrive, and a peer that never closes costs no more than this.
-const linger = 2 * time.Second
+const linger = time.Second
 
 // pipe copies both directions until both have ended. Each ends on its own: the end of
 // the client's input reaches the container while its output goes on, and the other way
