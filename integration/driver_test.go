@@ -81,7 +81,7 @@ func (r *rig) removeDriver() {
 	if r.form == plain {
 		if r.driver.running() {
 			r.driver.stop(r.t, terminate)
-			if state := r.driver.cmd.ProcessState; !state.Success() {
+			if state := r.driver.cmd.ProcessState; !r.driver.running() && !state.Success() {
 				r.t.Errorf("driver: %s after SIGTERM\n%s", state, r.driver.output())
 			}
 		}

@@ -239,31 +239,31 @@ func TestVolumeLife(t *testing.T) {
 
 func TestCreateRefuses(t *testing.T) {
 	r := newRig(t)
-	r.mustCreate("v", "workspace", "w", "username", "alice")
-	r.mustCreate("v", "workspace", "w", "username", "alice")
-	wantErr(t, r.create("v", "workspace", "w", "username", "bob"), "exists with other options")
+	r.mustCreate("v-1", "workspace", "w", "username", "alice")
+	r.mustCreate("v-1", "workspace", "w", "username", "alice")
+	wantErr(t, r.create("v-1", "workspace", "w", "username", "bob"), "exists with other options")
 	wantErr(t, r.create("../x", "path", r.root), "does not match")
-	wantErr(t, r.create("x", "workspace", "nope", "username", "bob"), `unknown workspace "nope" (known: w)`)
-	wantErr(t, r.create("x", "path", "/etc"), `"/etc" is not below any of the configured roots`)
-	wantErr(t, r.create("x", "path", r.root+"/missing"), "no such file")
-	wantErr(t, r.create("x", "mapping", "/m", "workspace", "w"), `workspace "w" has no volume mapping "/m"`)
-	wantErr(t, r.create("x", "pth", "/m"), `unknown option "pth"`)
+	wantErr(t, r.create("x-1", "workspace", "nope", "username", "bob"), `unknown workspace "nope" (known: w)`)
+	wantErr(t, r.create("x-1", "path", "/etc"), `"/etc" is not below any of the configured roots`)
+	wantErr(t, r.create("x-1", "path", r.root+"/missing"), "no such file")
+	wantErr(t, r.create("x-1", "mapping", "/m", "workspace", "w"), `workspace "w" has no volume mapping "/m"`)
+	wantErr(t, r.create("x-1", "pth", "/m"), `unknown option "pth"`)
 	if err := os.RemoveAll(r.root); err != nil {
 		t.Fatal(err)
 	}
-	wantErr(t, r.create("x", "workspace", "w", "username", "bob"), r.root, "does not exist")
+	wantErr(t, r.create("x-1", "workspace", "w", "username", "bob"), r.root, "does not exist")
 	r.SetFault(errors.New("line 3: broken"))
-	wantErr(t, r.create("x", "workspace", "w", "username", "bob"), "no valid configuration", "line 3: broken")
+	wantErr(t, r.create("x-1", "workspace", "w", "username", "bob"), "no valid configuration", "line 3: broken")
 }
 
 func TestOwnerAndModeAreReasserted(t *testing.T) {
 	r := newRig(t)
-	r.mustCreate("v", "workspace", "w", "username", "alice")
-	r.mustMount("v", "1")
+	r.mustCreate("v-1", "workspace", "w", "username", "alice")
+	r.mustMount("v-1", "1")
 	if err := errors.Join(os.Chown(r.home("alice"), 0, 0), os.Chmod(r.home("alice"), 0o755)); err != nil {
 		t.Fatal(err)
 	}
-	r.mustMount("v", "2")
+	r.mustMount("v-1", "2")
 	n, err := beneath.Root{Path: r.home("alice")}.Open()
 	if err != nil {
 		t.Fatal(err)
@@ -276,20 +276,20 @@ func TestOwnerAndModeAreReasserted(t *testing.T) {
 
 func TestControlVolumes(t *testing.T) {
 	r := newRig(t)
-	r.mustCreate("c", "workspace", "w", "username", "alice", "control", "check")
-	if _, err := r.Mount(&proto.MountRequest{Name: "c", ID: "1"}); err == nil || !strings.Contains(err.Error(), "control volume") {
+	r.mustCreate("c-1", "workspace", "w", "username", "alice", "control", "check")
+	if _, err := r.Mount(&proto.MountRequest{Name: "c-1", ID: "1"}); err == nil || !strings.Contains(err.Error(), "control volume") {
 		t.Errorf("mount of a control volume: got %v", err)
 	}
 	if res, err := r.List(); err != nil || len(res.Volumes) != 0 {
 		t.Errorf("List shows it: %v, %v", res, err)
 	}
-	if err := r.Remove(&proto.RemoveRequest{Name: "c"}); err != nil {
+	if err := r.Remove(&proto.RemoveRequest{Name: "c-1"}); err != nil {
 		t.Error(err)
 	}
-	r.mustCreate("c", "workspace", "w", "username", "alice", "control", "check")
+	r.mustCreate("c-1", "workspace", "w", "username", "alice", "control", "check")
 	r.advance(controlLife + time.Second)
 	r.expireControls()
-	if _, err := r.Get(&proto.GetRequest{Name: "c"}); !errors.Is(err, errNoVolume) {
+	if _, err := r.Get(&proto.GetRequest{Name: "c-1"}); !errors.Is(err, errNoVolume) {
 		t.Errorf("a forgotten control volume: got %v", err)
 	}
 }

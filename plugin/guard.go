@@ -10,17 +10,18 @@ import (
 // guard runs calls that may hang with their file system. A caller waits no longer
 // than its context allows. What hangs on goes on holding a thread, and nothing can
 // take that from it (a signal does not end a stat of a dead NFS server), so there is
-// one call at a time for each path and a limited number for each root.
+// one call at a time for each path and a limited number for each lane, a directory
+// that the path is below.
 type guard struct {
 	now func() time.Time
 
-	mu    sync.Mutex // guards roots and paths
-	roots map[string]chan struct{}
+	mu    sync.Mutex // guards lanes and paths
+	lanes map[string]chan struct{}
 	paths map[string]*flight
 }
 
-// perRoot bounds the threads that one root can hold.
-const perRoot = 16
+// perLane bounds the threads that one lane can hold.
+const perLane = 16
 
 // flight is a call under way.
 type flight struct {
@@ -29,23 +30,23 @@ type flight struct {
 }
 
 func newGuard(now func() time.Time) *guard {
-	return &guard{now: now, roots: map[string]chan struct{}{}, paths: map[string]*flight{}}
+	return &guard{now: now, lanes: map[string]chan struct{}{}, paths: map[string]*flight{}}
 }
 
-// do runs call, which touches path below root, and waits for it until ctx ends. The
+// do runs call, which touches path in lane, and waits for it until ctx ends. The
 // call gets ctx to see whether anybody still waits: where not, it must undo itself.
-func (g *guard) do(ctx context.Context, root, path string, call func(context.Context) error) error {
+func (g *guard) do(ctx context.Context, lane, path string, call func(context.Context) error) error {
 	started := g.now()
 	f, err := g.enter(ctx, path)
 	if err != nil {
 		return err
 	}
-	slots := g.slots(root)
+	slots := g.slots(lane)
 	select {
 	case slots <- struct{}{}:
 	case <-ctx.Done():
 		g.leave(path, f)
-		return fmt.Errorf("%q does not answer: %d calls hang there", root, perRoot)
+		return fmt.Errorf("%q does not answer: %d calls hang there", lane, perLane)
 	}
 	result := make(chan error, 1)
 	go func() {
@@ -63,13 +64,13 @@ func (g *guard) do(ctx context.Context, root, path string, call func(context.Con
 	}
 }
 
-func (g *guard) slots(root string) chan struct{} {
+func (g *guard) slots(lane string) chan struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.roots[root] == nil {
-		g.roots[root] = make(chan struct{}, perRoot)
+	if g.lanes[lane] == nil {
+		g.lanes[lane] = make(chan struct{}, perLane)
 	}
-	return g.roots[root]
+	return g.lanes[lane]
 }
 
 // enter waits until no other call is on path.

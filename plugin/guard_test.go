@@ -38,12 +38,12 @@ func TestGuardBoundsAHungPath(t *testing.T) {
 		t.Errorf("another path of the root: %v", err)
 	}
 	var wg sync.WaitGroup
-	for i := range 3 * perRoot {
+	for i := range 3 * perLane {
 		wg.Go(func() { _ = g.do(short(t), "/r", "/r/"+strconv.Itoa(i), call) })
 	}
 	wg.Wait()
-	if n := running.Load(); n != perRoot {
-		t.Errorf("%d calls hang on one root, want %d", n, perRoot)
+	if n := running.Load(); n != perLane {
+		t.Errorf("%d calls hang in one lane, want %d", n, perLane)
 	}
 	wantErr(t, g.do(short(t), "/r", "/r/fine", call), `"/r" does not answer: 16 calls hang there`)
 	if err := g.do(t.Context(), "/other", "/other/x", func(context.Context) error { return nil }); err != nil {

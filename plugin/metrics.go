@@ -66,7 +66,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for path, n := range mounts {
 		gauge(c.mounts, float64(n), path)
-		if limit := c.d.limitOf(path); limit > 0 {
+		if limit := c.d.smallestLimit(path); limit > 0 {
 			gauge(c.limit, float64(limit), path)
 		}
 	}

@@ -22,7 +22,7 @@ const parentMode = 0o755
 func (d *Driver) guarded(ctx context.Context, p place, call func(context.Context, *beneath.Node) error) error {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
-	err := d.guard.do(ctx, p.root.Path, p.path(), func(ctx context.Context) error {
+	err := d.guard.do(ctx, p.lane(), p.path(), func(ctx context.Context) error {
 		root, err := p.root.Open()
 		if err != nil {
 			return err

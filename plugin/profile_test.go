@@ -32,8 +32,8 @@ func TestSkeleton(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.workspace().Skeleton = skeleton
-	r.mustCreate("v", "workspace", "w", "username", "alice")
-	at := r.mustMount("v", "1")
+	r.mustCreate("v-1", "workspace", "w", "username", "alice")
+	at := r.mustMount("v-1", "1")
 	for _, name := range []string{".config", ".config/app", ".config/link"} {
 		if uid, gid := owner(t, filepath.Join(at, name)); uid != 1234 || gid != 1235 {
 			t.Errorf("%s belongs to %d:%d", name, uid, gid)
@@ -46,20 +46,20 @@ func TestSkeleton(t *testing.T) {
 	if err := os.Remove(filepath.Join(at, ".config/app")); err != nil {
 		t.Fatal(err)
 	}
-	r.mustMount("v", "2")
+	r.mustMount("v-1", "2")
 	if _, err := os.Stat(filepath.Join(at, ".config/app")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the skeleton came back: %v", err)
 	}
 	// A skeleton that can't be copied leaves no half home.
 	r.workspace().Skeleton = filepath.Join(r.root, "gone")
-	r.mustCreate("b", "workspace", "w", "username", "bob")
-	_, err := r.Mount(&proto.MountRequest{Name: "b", ID: "1"})
+	r.mustCreate("b-1", "workspace", "w", "username", "bob")
+	_, err := r.Mount(&proto.MountRequest{Name: "b-1", ID: "1"})
 	wantErr(t, err, "skeleton", "gone")
 	entries, err := os.ReadDir(filepath.Join(r.root, "homes/w"))
 	if err != nil || len(entries) != 1 {
 		t.Errorf("left in homes: %v, %v, want alice alone", entries, err)
 	}
-	if s := r.status("b"); s["last_error"] == nil {
+	if s := r.status("b-1"); s["last_error"] == nil {
 		t.Errorf("status does not tell the error: %v", s)
 	}
 }
@@ -72,8 +72,8 @@ func TestMountPointsInsideTheHome(t *testing.T) {
 	r.addMapping(filepath.Join(r.root, "file"), "/home/u/.netrc", nil)
 	r.addMapping(filepath.Join(r.root, "gone"), "/home/u/gone", nil)
 	r.addMapping(filepath.Join(r.root, "share"), "/elsewhere", nil)
-	r.mustCreate("v", "workspace", "w", "username", "alice")
-	r.mustMount("v", "1")
+	r.mustCreate("v-1", "workspace", "w", "username", "alice")
+	r.mustMount("v-1", "1")
 	for name, dir := range map[string]bool{"docs": true, "docs/share": true, ".netrc": false} {
 		path := filepath.Join(r.home("alice"), name)
 		fi, err := os.Lstat(path)
@@ -97,8 +97,8 @@ func TestMountPointsInsideTheHome(t *testing.T) {
 	if err := os.Symlink(target, filepath.Join(r.home("bob"), "docs")); err != nil {
 		t.Fatal(err)
 	}
-	r.mustCreate("b", "workspace", "w", "username", "bob")
-	_, err := r.Mount(&proto.MountRequest{Name: "b", ID: "1"})
+	r.mustCreate("b-1", "workspace", "w", "username", "bob")
+	_, err := r.Mount(&proto.MountRequest{Name: "b-1", ID: "1"})
 	wantErr(t, err, `mount point "docs/share"`, "symbolic link")
 	if entries, err := os.ReadDir(target); err != nil || len(entries) > 0 {
 		t.Errorf("something was made behind the link: %v, %v", entries, err)
@@ -107,11 +107,11 @@ func TestMountPointsInsideTheHome(t *testing.T) {
 
 func TestResetAndPurge(t *testing.T) {
 	r := newRig(t)
-	r.mustCreate("v", "workspace", "w", "username", "alice")
-	at := r.mustMount("v", "1")
+	r.mustCreate("v-1", "workspace", "w", "username", "alice")
+	at := r.mustMount("v-1", "1")
 	write(t, filepath.Join(at, "deep/er/file"), "x")
 
-	err := r.create("c", "workspace", "w", "username", "alice", "control", "reset")
+	err := r.create("c-1", "workspace", "w", "username", "alice", "control", "reset")
 	wantErr(t, err, volume.ErrInUse.Error(), "alice", "1 container")
 	if _, err := r.Purge(t.Context(), Selection{User: "alice"}); !errors.Is(err, volume.ErrInUse) {
 		t.Errorf("purge in use: got %v", err)
@@ -120,8 +120,8 @@ func TestResetAndPurge(t *testing.T) {
 		t.Fatalf("a refused reset touched the data: %v", err)
 	}
 
-	r.mustUnmount("v", "1")
-	r.mustCreate("c", "workspace", "w", "username", "alice", "control", "reset")
+	r.mustUnmount("v-1", "1")
+	r.mustCreate("c-1", "workspace", "w", "username", "alice", "control", "reset")
 	if entries, err := os.ReadDir(r.home("alice")); err != nil || len(entries) != 0 {
 		t.Errorf("after reset: %v, %v, want an empty home", entries, err)
 	}
@@ -131,11 +131,11 @@ func TestResetAndPurge(t *testing.T) {
 	eventually(t, "the old home is deleted", func() bool { return len(r.leftovers()) == 0 })
 
 	// A mount after the reset shows the new home, not the old one that lingered.
-	at = r.mustMount("v", "2")
+	at = r.mustMount("v-1", "2")
 	if entries, err := os.ReadDir(at); err != nil || len(entries) != 0 {
 		t.Errorf("mounted after reset: %v, %v", entries, err)
 	}
-	r.mustUnmount("v", "2")
+	r.mustUnmount("v-1", "2")
 
 	if list, err := r.Purge(t.Context(), Selection{User: "alice", DryRun: true}); err != nil || len(list) != 1 {
 		t.Errorf("dry run: got %v, %v", list, err)

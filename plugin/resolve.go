@@ -41,6 +41,20 @@ type point struct {
 func (p place) path() string     { return path.Join(p.root.Path, p.rel) }
 func (p place) backing() backing { return backing{Path: p.path(), ReadOnly: p.readOnly} }
 
+// lane is the directory whose users share the threads that may hang: all paths of one
+// mapping, or of one workspace's profiles. A root is too wide, for below /mnt lie many
+// file systems, and one that hangs must not stop the others.
+func (p place) lane() string {
+	switch {
+	case p.workspace != nil:
+		return p.workspace.Path.Fixed()
+	case p.mapping != nil:
+		return p.mapping.Source.Fixed()
+	default:
+		return p.root.Path
+	}
+}
+
 // String names the place in messages.
 func (p place) String() string {
 	switch {

@@ -38,6 +38,7 @@ func (d *Driver) Restore() error {
 	d.cfg.Log.Info("restored", "volumes", len(records))
 	close(d.ready)
 	d.later(0, d.finishTrash)
+	d.later(0, d.measureMounted)
 	d.every(d.cfg.UsageInterval, d.measureMounted)
 	d.every(time.Minute, func() {
 		if err := d.reconcile(func(backing) bool { return true }); err != nil {

@@ -50,17 +50,17 @@ func TestRestartKnowsVolumesAndMounts(t *testing.T) {
 
 func TestAMountThatWentIsMadeAnew(t *testing.T) {
 	r := newRig(t)
-	r.mustCreate("v", "workspace", "w", "username", "alice")
-	at := r.mustMount("v", "1")
+	r.mustCreate("v-1", "workspace", "w", "username", "alice")
+	at := r.mustMount("v-1", "1")
 	r.crash()
 	if err := syscall.Unmount(at, syscall.MNT_DETACH); err != nil { // as disable -f does
 		t.Fatal(err)
 	}
 	r.start()
-	if s := r.status("v"); s["mounts"] != 1 {
+	if s := r.status("v-1"); s["mounts"] != 1 {
 		t.Errorf("status: %v, want the container's reference kept", s)
 	}
-	r.mustMount("v", "2")
+	r.mustMount("v-1", "2")
 	if mounted, err := isMountpoint(at); err != nil || !mounted {
 		t.Errorf("mounted again: %t, %v", mounted, err)
 	}
@@ -68,10 +68,10 @@ func TestAMountThatWentIsMadeAnew(t *testing.T) {
 
 func TestRebootEndsEveryMount(t *testing.T) {
 	r := newRig(t)
-	r.mustCreate("v", "workspace", "w", "username", "alice")
-	at := r.mustMount("v", "1")
+	r.mustCreate("v-1", "workspace", "w", "username", "alice")
+	at := r.mustMount("v-1", "1")
 	r.crash()
-	path := r.records.path("v")
+	path := r.records.path("v-1")
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -80,7 +80,7 @@ func TestRebootEndsEveryMount(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.start()
-	if s := r.status("v"); s["mounts"] != 0 {
+	if s := r.status("v-1"); s["mounts"] != 0 {
 		t.Errorf("status: %v, want no mounts", s)
 	}
 	if _, err := os.Stat(at); err == nil {
@@ -113,8 +113,8 @@ func TestUnreadableRecordsAreSetAside(t *testing.T) {
 // namespace has the profile mounted, and goes when there is none.
 func TestReferencesAreReconciled(t *testing.T) {
 	r := newRig(t)
-	r.mustCreate("v", "workspace", "w", "username", "alice")
-	at := r.mustMount("v", "1")
+	r.mustCreate("v-1", "workspace", "w", "username", "alice")
+	at := r.mustMount("v-1", "1")
 	home := t.TempDir()
 	// What a container is to the driver: a mount namespace that has a bind of the mount
 	// and not the mount itself.
@@ -140,7 +140,7 @@ func TestReferencesAreReconciled(t *testing.T) {
 	if err := r.reconcile(everything); err != nil {
 		t.Fatal(err)
 	}
-	if s := r.status("v"); s["mounts"] != 1 {
+	if s := r.status("v-1"); s["mounts"] != 1 {
 		t.Fatalf("dropped a reference that is held: %v", s)
 	}
 	_, err = r.Reset(t.Context(), Selection{User: "alice", Workspace: "w"})
@@ -153,26 +153,26 @@ func TestReferencesAreReconciled(t *testing.T) {
 	if _, err = r.Reset(t.Context(), Selection{User: "alice", Workspace: "w"}); err != nil {
 		t.Errorf("reset after the container went: %v", err)
 	}
-	if s := r.status("v"); s["mounts"] != 0 {
+	if s := r.status("v-1"); s["mounts"] != 0 {
 		t.Errorf("a reference that nobody holds stays: %v", s)
 	}
 }
 
 func TestAYoungReferenceIsBelieved(t *testing.T) {
 	r := newRig(t)
-	r.mustCreate("v", "workspace", "w", "username", "alice")
-	r.mustMount("v", "1")
+	r.mustCreate("v-1", "workspace", "w", "username", "alice")
+	r.mustMount("v-1", "1")
 	if err := r.reconcile(func(backing) bool { return true }); err != nil {
 		t.Fatal(err)
 	}
-	if s := r.status("v"); s["mounts"] != 1 {
+	if s := r.status("v-1"); s["mounts"] != 1 {
 		t.Errorf("dropped while its container may be starting: %v", s)
 	}
 }
 
 func TestARecordThatCantBeSavedIsNoMount(t *testing.T) {
 	r := newRig(t)
-	r.mustCreate("v", "workspace", "w", "username", "alice")
+	r.mustCreate("v-1", "workspace", "w", "username", "alice")
 	p, err := r.resolve(volume.Spec{Workspace: "w", Username: "alice"})
 	if err != nil {
 		t.Fatal(err)
@@ -180,12 +180,12 @@ func TestARecordThatCantBeSavedIsNoMount(t *testing.T) {
 	if err := os.RemoveAll(r.records.dir); err != nil { // stands for a full disk
 		t.Fatal(err)
 	}
-	_, err = r.Mount(&proto.MountRequest{Name: "v", ID: "1"})
-	wantErr(t, err, `save the record of volume "v"`)
+	_, err = r.Mount(&proto.MountRequest{Name: "v-1", ID: "1"})
+	wantErr(t, err, `save the record of volume "v-1"`)
 	if mounted, err := isMountpoint(r.mountpoint(p.backing())); err != nil || mounted {
 		t.Errorf("the mount was not undone: %t, %v", mounted, err)
 	}
-	if s := r.status("v"); s["mounts"] != 0 {
+	if s := r.status("v-1"); s["mounts"] != 0 {
 		t.Errorf("status: %v", s)
 	}
 }

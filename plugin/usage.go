@@ -31,23 +31,23 @@ func (d *Driver) measureMounted() {
 	for _, ref := range d.referencesTo(func(backing) bool { return true }) {
 		if !seen[ref.Backing.Path] {
 			seen[ref.Backing.Path] = true
-			d.measure(ref.Backing.Path)
+			d.measure(ref.Backing.Path, d.limitOf(ref.Backing.Path))
 		}
 	}
 }
 
 // measureSoon walks a profile in the background that was not measured lately.
-func (d *Driver) measureSoon(path string) {
+func (d *Driver) measureSoon(path string, limit int64) {
 	d.mu.Lock()
 	m, ok := d.usage[path]
 	d.mu.Unlock()
 	if !ok || d.cfg.Now().Sub(m.At) > d.cfg.UsageInterval {
-		d.later(0, func() { d.measure(path) })
+		d.later(0, func() { d.measure(path, limit) })
 	}
 }
 
 // measure walks one profile and warns when it comes near its limit or over it.
-func (d *Driver) measure(path string) {
+func (d *Driver) measure(path string, limit int64) {
 	r := d.rules.Load()
 	if r.err != nil {
 		return
@@ -87,16 +87,21 @@ func (d *Driver) measure(path string) {
 	d.mu.Lock()
 	before := d.usage[path]
 	d.usage[path] = m
-	limit := d.limitOf(path)
 	d.mu.Unlock()
 	if now := profile.Judge(bytes, limit); now != profile.Fits && now != profile.Judge(before.Bytes, limit) {
 		d.cfg.Log.Warn("profile is "+string(now), "path", path, "usage_bytes", bytes, "limit_bytes", limit)
 	}
 }
 
-// limitOf is the smallest limit among the mounted volumes of a path, 0 for none. The
-// caller holds mu.
+// limitOf is the smallest limit among the mounted volumes of a path, 0 for none.
 func (d *Driver) limitOf(path string) int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.smallestLimit(path)
+}
+
+// smallestLimit is limitOf for who holds mu.
+func (d *Driver) smallestLimit(path string) int64 {
 	var limit int64
 	for _, r := range d.volumes {
 		for _, ref := range r.Mounts {

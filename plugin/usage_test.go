@@ -63,15 +63,15 @@ func TestLimitIsToldInStatusLogAndMetrics(t *testing.T) {
 	r := newRig(t)
 	log := &lockedBuffer{}
 	r.Driver.cfg.Log = slog.New(slog.NewTextHandler(log, nil))
-	r.mustCreate("v", "workspace", "w", "username", "alice", "size_limit", "100k")
-	at := r.mustMount("v", "1")
-	eventually(t, "the first measurement", func() bool { return r.status("v")["usage_bytes"] != nil })
-	if s := r.status("v"); s["fill"] != "fits" || s["limit_bytes"] != int64(100<<10) {
+	r.mustCreate("v-1", "workspace", "w", "username", "alice", "size_limit", "100k")
+	at := r.mustMount("v-1", "1")
+	eventually(t, "the first measurement", func() bool { return r.status("v-1")["usage_bytes"] != nil })
+	if s := r.status("v-1"); s["fill"] != "fits" || s["limit_bytes"] != int64(100<<10) {
 		t.Errorf("status of an empty home: %v", s)
 	}
 	write(t, filepath.Join(at, "big"), strings.Repeat("x", 200_000))
 	r.measureMounted()
-	if s := r.status("v"); s["fill"] != "over the limit" {
+	if s := r.status("v-1"); s["fill"] != "over the limit" {
 		t.Errorf("status: %v", s)
 	}
 	r.measureMounted()

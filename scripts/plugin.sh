@@ -62,7 +62,15 @@ install() {
     docker plugin create "$name" "$dir" >/dev/null
     docker plugin set "$name" profiles.source="${PROFILES:-/mnt}" \
         config.source="$config" state.source="$state" run.source="${RUN:-/run}"
-    docker plugin enable "$name" >/dev/null
+    # docker's default of 30 s cuts off mappings that are given longer.
+    docker plugin enable --timeout 120 "$name" >/dev/null
+    # It runs without a good configuration too, and tells whoever asks for a volume.
+    case $(docker volume create -d "$name" -o path=/ valise-probe 2>&1) in
+    *"no valid configuration: "*)
+        docker volume create -d "$name" -o path=/ valise-probe >&2 ||
+            die "$name is enabled, but refuses everything until $config/config.toml is mended and read again (valise reload)"
+        ;;
+    esac
     echo "$name is enabled"
 }
 

@@ -11,13 +11,13 @@ import (
 
 // Name is a volume's name as the Docker Engine takes it
 // (https://docs.docker.com/reference/api/engine/, VolumeCreate): a letter or digit, then
-// any of [a-zA-Z0-9_.-].
+// at least one of [a-zA-Z0-9_.-]; `docker run -v` takes a single letter for a drive.
 type Name string
 
 // maxName leaves room for the ending of a record's file in NAME_MAX.
 const maxName = 240
 
-var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`)
+var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
 
 // ParseName checks a name that comes from outside.
 func ParseName(s string) (Name, error) {

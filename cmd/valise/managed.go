@@ -40,15 +40,25 @@ func managedPlaces(cfg *config.Config, log *slog.Logger) (places, error) {
 }
 
 // warnPropagation says so where file systems that the host mounts later will not be
-// seen, because the host's own mount does not propagate.
+// seen: the plugin's mount must be the slave of one that the host itself has.
 func warnPropagation(log *slog.Logger) error {
 	mounts, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(managedProfiles))
 	if err != nil {
 		return fmt.Errorf("read the mount table: %w", err)
 	}
-	slave := slices.ContainsFunc(mounts, func(m *mountinfo.Info) bool { return strings.Contains(m.Optional, "master:") })
-	if !slave {
-		log.Warn("the host's mount propagation is private: file systems that are mounted below the profiles directory from now on are not seen until the plugin is enabled again; `mount --make-rshared /` on the host, before Docker starts, mends it", "path", managedProfiles)
+	host, err := mountinfo.PidMountInfo(1)
+	if err != nil {
+		return fmt.Errorf("read the host's mount table (pidhost): %w", err)
 	}
+	for _, m := range mounts {
+		_, master, slave := strings.Cut(" "+m.Optional, " master:")
+		master, _, _ = strings.Cut(master, " ")
+		if slave && slices.ContainsFunc(host, func(h *mountinfo.Info) bool {
+			return slices.Contains(strings.Fields(h.Optional), "shared:"+master)
+		}) {
+			return nil
+		}
+	}
+	log.Warn("file systems that the host mounts below the profiles directory from now on are not seen until the plugin is enabled again, because the host's mount propagation is private there; `mount --bind DIR DIR && mount --make-shared DIR`, with the directory that is the plugin's profiles.source, before the plugin is enabled, mends it", "path", managedProfiles)
 	return nil
 }

@@ -62,7 +62,13 @@ func runPlugin(ctx context.Context, path string, managed bool) error {
 		return err
 	}
 	defer driver.Close()
-	apply := func(cfg *config.Config) { driver.SetRules(plugin.Rules{Policy: cfg.Policy, Roots: cfg.Roots}) }
+	running := *cfg
+	apply := func(cfg *config.Config) {
+		driver.SetRules(plugin.Rules{Policy: cfg.Policy, Roots: cfg.Roots})
+		if cfg.Plugin != running.Plugin || cfg.StateDir != running.StateDir || cfg.LogLevel != running.LogLevel || cfg.LogFormat != running.LogFormat {
+			log.Warn("changes of state_dir, of the log settings and below [plugin] take effect when the driver is restarted")
+		}
+	}
 	if faults != nil {
 		log.Error("every call is refused until the configuration is mended", "error", faults)
 		driver.SetFault(faults)

@@ -83,18 +83,19 @@ func profileShow() *cobra.Command {
 
 func profileReset() *cobra.Command {
 	f := &profileFlags{}
-	cmd := f.add(&cobra.Command{
+	return f.add(&cobra.Command{
 		Use: "reset USER --workspace WORKSPACE", Short: "Empty a user's profile in a workspace",
 		Long: "Delete what is in a user's profile in a workspace and make it anew, with its skeleton.\n" +
 			"A profile that a container has mounted is not reset.",
 		Args: oneArg,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if f.selection.Workspace == "" {
+				return fmt.Errorf("say which --workspace (%w: %s)", errUsage, cmd.UseLine())
+			}
 			f.selection.User = args[0]
 			return f.ask(cmd, "/profiles/reset", "reset")
 		},
 	}, true)
-	cmd.MarkFlagRequired("workspace")
-	return cmd
 }
 
 func profilePurge() *cobra.Command {

@@ -59,11 +59,11 @@ func runProxy(ctx context.Context, path string) error {
 	for _, l := range listeners {
 		log.Info("listening", "address", l.Addr(), "identity", l.Identity, "upstream", cfg.Proxy.Upstream, "version", buildVersion())
 	}
-	running := cfg.Proxy
+	running := *cfg
 	r := &reloader{path: path, log: log, apply: func(cfg *config.Config) {
 		p.SetPolicy(cfg.Policy)
-		if !reflect.DeepEqual(running, cfg.Proxy) {
-			log.Warn("changes below [proxy] take effect when the proxy is restarted")
+		if !reflect.DeepEqual(running.Proxy, cfg.Proxy) || cfg.LogLevel != running.LogLevel || cfg.LogFormat != running.LogFormat {
+			log.Warn("changes of the log settings and below [proxy] take effect when the proxy is restarted")
 		}
 	}}
 	defer r.onHangup()()
