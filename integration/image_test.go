@@ -64,8 +64,8 @@ func TestErrorsPass(t *testing.T) {
 	r := plainForm(t, settings{})
 	for _, args := range [][]string{
 		{"pull", "127.0.0.1:1/none"}, {"push", "127.0.0.1:1/none"}, {"save", "nowhere:none"}, {"inspect", "nowhere"}, {"rm", "nowhere"},
-		{"run", "--rm", "--net", "none", image, "/no/such/program"}, {"logs", "nowhere"},
-		{"exec", "nowhere", "true"}, {"volume", "create", "-d", "nowhere", "x"}, {"import", "/dev/null"},
+		{"run", "--rm", "--net", "none", "--label", "rig=" + r.name, image, "/no/such/program"}, {"logs", "nowhere"},
+		{"exec", "nowhere", "true"}, {"volume", "rm", "nowhere"}, {"network", "connect", "nowhere", "nothing"},
 	} {
 		direct, through := r.direct(args...).run(), r.docker(args...).run()
 		if direct.code == 0 {

@@ -133,6 +133,14 @@ tls = {ca = "%[2]s/ca/ca.pem", cert = "%[2]s/ca/server.pem", key = "%[2]s/ca/ser
 func TestTCPAndSocketListeners(t *testing.T) {
 	t.Parallel()
 	address := fmt.Sprintf("tcp://127.0.0.1:%d", freePort(t))
+	open, err := os.MkdirTemp("/tmp", "valise.") // the engine's directory is root's alone
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(open) })
+	if err := os.Chmod(open, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	r := newRig(t, theEngine(t), plain, settings{
 		tables: desktop + `
 [groups.staff]
@@ -152,11 +160,12 @@ user = "alice"
 groups = ["staff"]
 mode = "0600"
 [[proxy.listen]]
-address = "unix://@dir/peer.sock"
+address = "unix://%s/peer.sock"
 policy = "trusted"
 identity = ["peercred"]
 mode = "0666"
-`, address)})
+`, address, open)})
+	peer := "unix://" + open + "/peer.sock"
 	mkdir(t, r.path("staff"))
 	run := func(host string, args ...string) command {
 		line := append([]string{"run", "--rm", "-i", "--net", "none", "--label", "rig=" + r.name}, args...)
@@ -174,16 +183,16 @@ mode = "0666"
 	run(r.at("alice.sock"), "--label", "valise.user=bob").refused("socket", `"alice"`, `"bob"`, "agree")
 	equal(t, "alice's groups", r.engine.docker(t, r.at("alice.sock"), "run", "--rm", "--net", "none", "--label", "rig="+r.name, image, "ls", "-d", "/staff").must(), "/staff")
 
-	equal(t, "by the peer's uid", run(r.at("peer.sock")).must(), "hi\n1000")
+	equal(t, "by the peer's uid", run(peer).must(), "hi\n1000")
 	equal(t, "root's home", names(t, r.path("desktop/root")), "mark")
 	// Root in another mount namespace, as in a container, is not root here.
-	away := run(r.at("peer.sock"))
+	away := run(peer)
 	away.name, away.args = "unshare", append([]string{"--mount", "docker"}, away.args...)
 	away.refused("another mnt namespace")
 	// An ordinary user of this machine is known by name.
-	nobody := run(r.at("peer.sock"))
+	nobody := run(peer)
 	nobody.name, nobody.args = "setpriv", append([]string{"--reuid=65534", "--regid=65534", "--clear-groups", "docker"}, nobody.args...)
-	nobody.env = append(nobody.env, "DOCKER_CONFIG="+filepath.Join(os.TempDir(), "none"))
+	nobody.env = append(nobody.env, "DOCKER_CONFIG="+open)
 	equal(t, "by nobody", nobody.must(), "hi\n1000")
 	equal(t, "nobody's home", names(t, r.path("desktop/nobody")), "mark")
 	equal(t, "profiles", names(t, r.path("desktop")), "alice carol nobody root")

@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,7 +24,7 @@ const createTime = 110 * time.Second
 // create rewrites POST /containers/create.
 func (p *Proxy) create(l Listener, w http.ResponseWriter, r *http.Request) {
 	started := time.Now()
-	doc, err := readCreate(w, r)
+	doc, err := p.readCreate(r)
 	if err != nil {
 		writeFault(w, err)
 		return
@@ -48,12 +50,25 @@ func (p *Proxy) create(l Listener, w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func readCreate(w http.ResponseWriter, r *http.Request) (document, error) {
+func (p *Proxy) readCreate(r *http.Request) (document, error) {
 	if err := checkContentType(r.Header); err != nil {
 		return nil, err
 	}
-	tree, err := decodeStrict(http.MaxBytesReader(w, r.Body, maxBody+1), maxBody, reflect.TypeFor[container.CreateRequest]())
-	return tree, err
+	return p.creates.decode(r.Body, maxBody)
+}
+
+// misplaced refuses members of HostConfig that stand beside it. Engines up to 20.10
+// take them there where there is no HostConfig, and forget them once we add one.
+func misplaced(doc document) error {
+	beside, inside := shapeOf(reflect.TypeFor[container.CreateRequest]()), shapeOf(reflect.TypeFor[container.HostConfig]())
+	for _, name := range slices.Sorted(maps.Keys(doc)) {
+		_, _, known := beside.member(name)
+		right, _, belongs := inside.member(name)
+		if known == nil && belongs != nil {
+			return faultf(http.StatusBadRequest, "body: member %q belongs into HostConfig", right)
+		}
+	}
+	return nil
 }
 
 // send passes the document on and brings the answer back, with the plan's warnings

@@ -14,6 +14,9 @@ import (
 // prepare asks the driver whether everything can be mounted, puts it into the create,
 // and resets the profile where that is asked for: last, when nothing else can refuse.
 func (p *Proxy) prepare(ctx context.Context, pl *plan, doc document) error {
+	if err := misplaced(doc); err != nil {
+		return err
+	}
 	if err := p.check(ctx, pl); err != nil {
 		return err
 	}

@@ -9,7 +9,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"testing"
 
@@ -17,7 +16,6 @@ import (
 	"valise/mapping"
 	"valise/profile"
 
-	"github.com/docker/docker/api/types/container"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -79,7 +77,7 @@ func rewrite(t *testing.T, body string, refuse bool) golden {
 	}
 	l := Listener{Identity: []string{"valise", "kasm", "jupyterhub"}}
 	r := httptest.NewRequest("POST", "/v1.41/containers/create?name=c1", nil)
-	tree, err := decodeStrict(strings.NewReader(body), maxBody, reflect.TypeFor[container.CreateRequest]())
+	tree, err := p.creates.decode(strings.NewReader(body), maxBody)
 	doc := document(tree)
 	var pl *plan
 	if err == nil {
@@ -89,6 +87,9 @@ func rewrite(t *testing.T, body string, refuse bool) golden {
 		return golden{Mode: "untouched", Body: doc}
 	}
 	var more []string
+	if err == nil {
+		err = misplaced(doc)
+	}
 	if err == nil {
 		more, err = inject(doc, pl.injections, p.cfg.Driver, p.cfg.RefuseConflict)
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"path"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,6 +16,8 @@ import (
 	"valise/endpoint"
 	"valise/identity"
 	"valise/mapping"
+
+	"github.com/docker/docker/api/types/container"
 )
 
 // Config are the proxy's fixed settings.
@@ -39,6 +42,7 @@ type Listener struct {
 type Proxy struct {
 	cfg     Config
 	forward *forwarder
+	creates *strictDecoder
 	policy  atomic.Pointer[mapping.Policy]
 	cleanup sync.WaitGroup // removals of control volumes
 }
@@ -49,7 +53,7 @@ func New(cfg Config, policy *mapping.Policy) (*Proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Proxy{cfg: cfg, forward: f}
+	p := &Proxy{cfg: cfg, forward: f, creates: newStrictDecoder(reflect.TypeFor[container.CreateRequest]())}
 	p.SetPolicy(policy)
 	return p, nil
 }

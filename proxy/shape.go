@@ -50,6 +50,19 @@ func shapeOf(t reflect.Type) shape {
 	return shape{}
 }
 
+// addShapes notes the shape of t and of every type that it holds.
+func addShapes(known map[reflect.Type]shape, t reflect.Type) {
+	if _, done := known[t]; done || t == nil {
+		return
+	}
+	s := shapeOf(t)
+	known[t] = s
+	addShapes(known, s.item)
+	for _, f := range s.exact {
+		addShapes(known, f.typ)
+	}
+}
+
 func unmarshalsItself(t reflect.Type) bool {
 	p := reflect.PointerTo(t)
 	return p.Implements(reflect.TypeFor[json.Unmarshaler]()) ||

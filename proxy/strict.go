@@ -31,15 +31,28 @@ func checkContentType(h http.Header) error {
 	return nil
 }
 
-// decodeStrict reads a JSON object that the daemon decodes into a value of type as. It
-// returns the object with numbers kept as they are written (json.Number), and with the
-// members of every struct under the names that encoding/json gives to its fields.
+// A strictDecoder reads bodies that the daemon decodes into a value of one type. It is
+// safe for concurrent use.
+type strictDecoder struct {
+	as     reflect.Type
+	shapes map[reflect.Type]shape // of as and of all that it holds
+}
+
+func newStrictDecoder(as reflect.Type) *strictDecoder {
+	s := &strictDecoder{as: as, shapes: map[reflect.Type]shape{}}
+	addShapes(s.shapes, as)
+	return s
+}
+
+// decode reads a JSON object of at most limit bytes. It returns the object with numbers
+// kept as they are written (json.Number), and with the members of every struct under
+// the names that encoding/json gives to its fields.
 //
 // encoding/json takes a member for a field whatever its case, "HoſtConfig" for
 // HostConfig, and lets the last one win, or merges them. Here members of one struct
 // that fold together are refused; those of a map are refused when they are equal.
 // Members that the struct does not know are kept.
-func decodeStrict(body io.Reader, limit int64, as reflect.Type) (map[string]any, error) {
+func (s *strictDecoder) decode(body io.Reader, limit int64) (map[string]any, error) {
 	data, err := io.ReadAll(io.LimitReader(body, limit+1))
 	if err != nil {
 		return nil, faultf(http.StatusBadRequest, "read the body: %v", err)
@@ -54,9 +67,9 @@ func decodeStrict(body io.Reader, limit int64, as reflect.Type) (map[string]any,
 	if err := json.Unmarshal(data, &raw); err != nil {
 		return nil, faultf(http.StatusBadRequest, "the body is no JSON document: %v", err)
 	}
-	d := treeDecoder{json.NewDecoder(bytes.NewReader(data)), map[reflect.Type]shape{}}
+	d := treeDecoder{json.NewDecoder(bytes.NewReader(data)), s.shapes}
 	d.UseNumber()
-	value, err := d.value(as, nil)
+	value, err := d.value(s.as, nil)
 	if err != nil {
 		return nil, faultf(http.StatusBadRequest, "body: %v", err)
 	}
@@ -64,22 +77,13 @@ func decodeStrict(body io.Reader, limit int64, as reflect.Type) (map[string]any,
 	if !ok {
 		return nil, faultf(http.StatusBadRequest, "body: want object, got %s", jsonKind(value))
 	}
-	return tree, checkTypes(tree, as)
+	return tree, checkTypes(tree, s.as)
 }
 
 // A treeDecoder reads a document that is known to be well formed, token by token.
 type treeDecoder struct {
 	*json.Decoder
 	shapes map[reflect.Type]shape
-}
-
-func (d treeDecoder) shape(t reflect.Type) shape {
-	s, ok := d.shapes[t]
-	if !ok {
-		s = shapeOf(t)
-		d.shapes[t] = s
-	}
-	return s
 }
 
 // value reads the next value. The type it will be decoded into is as, nil if unknown;
@@ -94,9 +98,9 @@ func (d treeDecoder) value(as reflect.Type, path *memberPath) (any, error) {
 	}
 	switch token {
 	case json.Delim('{'):
-		return d.object(d.shape(as), path)
+		return d.object(d.shapes[as], path)
 	case json.Delim('['):
-		return d.array(d.shape(as), path)
+		return d.array(d.shapes[as], path)
 	}
 	return token, nil
 }

@@ -17,7 +17,7 @@ import (
 const testLimit = 1 << 20
 
 func decodeCreate(body string) (map[string]any, error) {
-	return decodeStrict(strings.NewReader(body), testLimit, reflect.TypeFor[container.CreateRequest]())
+	return newStrictDecoder(reflect.TypeFor[container.CreateRequest]()).decode(strings.NewReader(body), testLimit)
 }
 
 func TestDecodeStrict(t *testing.T) {
@@ -190,9 +190,10 @@ func FuzzDecodeStrict(f *testing.F) {
 	} {
 		f.Add([]byte(seed))
 	}
+	typ := reflect.TypeFor[container.CreateRequest]()
+	decoder := newStrictDecoder(typ)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		typ := reflect.TypeFor[container.CreateRequest]()
-		tree, err := decodeStrict(bytes.NewReader(data), testLimit, typ)
+		tree, err := decoder.decode(bytes.NewReader(data), testLimit)
 		if err != nil {
 			return
 		}
