@@ -18,7 +18,7 @@ func TestBadBodies(t *testing.T) {
 		status     int
 		words      []string
 	}{
-		{"over the cap", head + `,"Env":["X=` + strings.Repeat("x", 5<<20) + `"]}`, 413, []string{"larger than 4194304 bytes"}},
+		{"over the cap", head + `,"Env":["X=` + strings.Repeat("x", 4<<20) + `"]}`, 413, []string{"larger than 4194304 bytes"}},
 		{"empty", " ", 400, []string{"empty"}},
 		{"no JSON", `{"Image":`, 400, []string{"no JSON"}},
 		{"no object", `["Image"]`, 400, []string{"object"}},

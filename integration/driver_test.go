@@ -58,10 +58,12 @@ func (r *rig) script(verb string, env ...string) command {
 // install installs the managed plugin.
 func (r *rig) install() {
 	r.t.Helper()
-	r.script("install").must()
-	if !r.settings.faulty {
-		r.awaitHealth()
+	if r.settings.faulty {
+		r.script("install").refused("refuses everything until", r.configFile())
+		return
 	}
+	r.script("install").must()
+	r.awaitHealth()
 }
 
 // awaitHealth waits until the driver serves.

@@ -8,8 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,8 +15,6 @@ import (
 	"valise/beneath"
 	"valise/mapping"
 	"valise/volume"
-
-	proto "github.com/docker/go-plugins-helpers/volume"
 )
 
 // Rules are what the configuration says of the driver's work.
@@ -60,9 +56,11 @@ type Driver struct {
 	ready   chan struct{} // closed when restored
 	ctx     context.Context
 	stop    context.CancelFunc
+	calls   sync.WaitGroup // of Docker, under way
 	running sync.WaitGroup // background work
 
 	mu      sync.Mutex // guards what follows
+	closing bool
 	volumes map[volume.Name]*record
 	control map[volume.Name]time.Time // control volumes and when they came
 	usage   map[string]measurement    // by backing path
@@ -110,9 +108,19 @@ func (d *Driver) SetRules(r Rules) { d.rules.Store(&ruling{Rules: r}) }
 // SetFault makes every call that needs rules fail with err until SetRules is called.
 func (d *Driver) SetFault(err error) { d.rules.Store(&ruling{err: err}) }
 
-// Close ends the background work and unmounts what nobody uses. What containers have
-// mounted stays for the next driver to take up.
+// closeTime is how long calls under way may take when the driver is closed; dockerd kills
+// a plugin after 10 s.
+const closeTime = 5 * time.Second
+
+// Close takes no more calls, ends the background work and unmounts what nobody uses.
+// What containers have mounted stays for the next driver to take up.
 func (d *Driver) Close() {
+	d.mu.Lock()
+	d.closing = true
+	d.mu.Unlock()
+	cut := time.AfterFunc(closeTime, d.stop)
+	d.calls.Wait()
+	cut.Stop()
 	d.stop()
 	d.running.Wait()
 	select {
@@ -125,159 +133,27 @@ func (d *Driver) Close() {
 	}
 }
 
-// begin waits until the driver is restored and bounds the call.
-func (d *Driver) begin() (context.Context, context.CancelFunc, error) {
+// begin waits until the driver is restored and bounds the call; the caller calls end.
+func (d *Driver) begin() (ctx context.Context, end func(), err error) {
+	d.mu.Lock()
+	if d.closing {
+		d.mu.Unlock()
+		return nil, nil, errors.New("valise is stopping")
+	}
+	d.calls.Add(1)
+	d.mu.Unlock()
 	ctx, cancel := context.WithTimeout(d.ctx, deadline)
+	end = func() {
+		cancel()
+		d.calls.Done()
+	}
 	select {
 	case <-d.ready:
-		return ctx, cancel, nil
+		return ctx, end, nil
 	case <-ctx.Done():
-		cancel()
+		end()
 		return nil, nil, errors.New("valise is still starting")
 	}
-}
-
-// Create records a volume after its options and its place were checked. A control
-// volume does its work at once and is kept in memory until Docker removes it.
-func (d *Driver) Create(req *proto.CreateRequest) error {
-	ctx, cancel, err := d.begin()
-	if err != nil {
-		return err
-	}
-	defer cancel()
-	err = d.create(ctx, req)
-	if err != nil {
-		d.cfg.Log.Warn("create volume", "volume", req.Name, "error", err)
-		d.metrics.failures.WithLabelValues("create").Inc()
-	}
-	return err
-}
-
-func (d *Driver) create(ctx context.Context, req *proto.CreateRequest) error {
-	name, err := volume.ParseName(req.Name)
-	if err != nil {
-		return err
-	}
-	spec, err := volume.Parse(req.Options)
-	if err != nil {
-		return fmt.Errorf("volume %q: %w", name, err)
-	}
-	d.mu.Lock()
-	old := d.volumes[name]
-	d.mu.Unlock()
-	if old != nil {
-		return old.sameOptions(req.Options)
-	}
-	p, err := d.resolve(spec)
-	if err != nil {
-		return err
-	}
-	if spec.Control == volume.Reset {
-		err = d.reset(ctx, p)
-	} else {
-		err = d.check(ctx, p)
-	}
-	if err != nil {
-		return err
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if spec.Control != "" {
-		d.control[name] = d.cfg.Now()
-		return nil
-	}
-	if old := d.volumes[name]; old != nil {
-		return old.sameOptions(req.Options)
-	}
-	r := &record{Version: recordVersion, Name: name, Options: req.Options, CreatedAt: d.cfg.Now().UTC()}
-	if err := d.records.save(r); err != nil {
-		return err
-	}
-	d.volumes[name] = r
-	return nil
-}
-
-// errNoVolume is what Docker takes for "it is gone".
-var errNoVolume = errors.New("no such volume")
-
-// Remove forgets a volume. Its data stays.
-func (d *Driver) Remove(req *proto.RemoveRequest) error {
-	_, cancel, err := d.begin()
-	if err != nil {
-		return err
-	}
-	defer cancel()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	name := volume.Name(req.Name)
-	if _, ok := d.control[name]; ok {
-		delete(d.control, name)
-		return nil
-	}
-	r := d.volumes[name]
-	if r == nil {
-		return fmt.Errorf("%w %q", errNoVolume, name)
-	}
-	if len(r.Mounts) > 0 {
-		return fmt.Errorf("volume %q is mounted %d times", name, len(r.Mounts))
-	}
-	if err := d.records.remove(name); err != nil {
-		return err
-	}
-	delete(d.volumes, name)
-	delete(d.errs, name)
-	return nil
-}
-
-// Get describes one volume, without touching any file system.
-func (d *Driver) Get(req *proto.GetRequest) (*proto.GetResponse, error) {
-	_, cancel, err := d.begin()
-	if err != nil {
-		return nil, err
-	}
-	defer cancel()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	name := volume.Name(req.Name)
-	if at, ok := d.control[name]; ok {
-		return &proto.GetResponse{Volume: &proto.Volume{Name: req.Name, CreatedAt: at.UTC().Format(time.RFC3339)}}, nil
-	}
-	r := d.volumes[name]
-	if r == nil {
-		return nil, fmt.Errorf("%w %q", errNoVolume, name)
-	}
-	return &proto.GetResponse{Volume: d.describe(r)}, nil
-}
-
-// List describes every volume.
-func (d *Driver) List() (*proto.ListResponse, error) {
-	_, cancel, err := d.begin()
-	if err != nil {
-		return nil, err
-	}
-	defer cancel()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	res := &proto.ListResponse{Volumes: []*proto.Volume{}}
-	for _, r := range d.volumes {
-		res.Volumes = append(res.Volumes, d.describe(r))
-	}
-	slices.SortFunc(res.Volumes, func(a, b *proto.Volume) int { return strings.Compare(a.Name, b.Name) })
-	return res, nil
-}
-
-// Path returns where a volume is mounted, "" where it is not.
-func (d *Driver) Path(req *proto.PathRequest) (*proto.PathResponse, error) {
-	res, err := d.Get(&proto.GetRequest{Name: req.Name})
-	if err != nil {
-		return nil, err
-	}
-	return &proto.PathResponse{Mountpoint: res.Volume.Mountpoint}, nil
-}
-
-// Capabilities says that volumes are this host's: every host keeps its own records.
-func (d *Driver) Capabilities() *proto.CapabilitiesResponse {
-	return &proto.CapabilitiesResponse{Capabilities: proto.Capability{Scope: "local"}}
 }
 
 // makeDirs makes the driver's own directories.

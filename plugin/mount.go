@@ -21,11 +21,11 @@ import (
 // Mount makes a volume's directory available and notes that id has it. The same id
 // again is no second reference: Docker repeats itself after a restart.
 func (d *Driver) Mount(req *proto.MountRequest) (*proto.MountResponse, error) {
-	ctx, cancel, err := d.begin()
+	ctx, end, err := d.begin()
 	if err != nil {
 		return nil, err
 	}
-	defer cancel()
+	defer end()
 	started := d.cfg.Now()
 	name := volume.Name(req.Name)
 	at, err := d.mount(ctx, name, req.ID)
@@ -181,11 +181,11 @@ func (d *Driver) refer(name volume.Name, ref reference) error {
 // Unmount takes id's reference back. A reference that is not known is no error: the
 // end that Docker wants is reached.
 func (d *Driver) Unmount(req *proto.UnmountRequest) error {
-	_, cancel, err := d.begin()
+	_, end, err := d.begin()
 	if err != nil {
 		return err
 	}
-	defer cancel()
+	defer end()
 	name := volume.Name(req.Name)
 	d.mu.Lock()
 	defer d.mu.Unlock()

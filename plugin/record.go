@@ -86,6 +86,12 @@ func (s recordStore) load() (records []*record, faults []error) {
 		return nil, []error{err}
 	}
 	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), tempPrefix) { // of a write that a crash cut off
+			if err := os.Remove(filepath.Join(s.dir, e.Name())); err != nil {
+				faults = append(faults, err)
+			}
+			continue
+		}
 		name, ok := strings.CutSuffix(e.Name(), recordSuffix)
 		if !ok {
 			continue
@@ -126,13 +132,16 @@ func (s recordStore) read(name string) (*record, error) {
 	return r, nil
 }
 
+// tempPrefix begins the names of files that are not whole yet.
+const tempPrefix = ".tmp-"
+
 // writeJSON replaces a state file so that a crash leaves the old or the new one whole.
 func writeJSON(path string, v any) error {
 	data, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".tmp-*") // mode 0600
+	tmp, err := os.CreateTemp(filepath.Dir(path), tempPrefix+"*") // mode 0600
 	if err != nil {
 		return err
 	}

@@ -102,6 +102,9 @@ func TestUnreadableRecordsAreSetAside(t *testing.T) {
 	if res, err := r.List(); err != nil || len(res.Volumes) != 1 || res.Volumes[0].Name != "good" {
 		t.Errorf("got %v, %v, want good alone", res, err)
 	}
+	if _, err := os.Stat(filepath.Join(r.records.dir, ".tmp-123")); err == nil {
+		t.Error("a half-written file stays")
+	}
 	for _, name := range []string{"torn", "future", "other"} {
 		if _, err := os.Stat(filepath.Join(r.records.dir, name+".json.unreadable")); err != nil {
 			t.Errorf("%s is lost: %v", name, err)

@@ -36,9 +36,8 @@ func pluginCommand() *cobra.Command {
 	return cmd
 }
 
-// stopTime is how long calls under way may take at the end; dockerd kills a plugin
-// after 10 s.
-const stopTime = 8 * time.Second
+// stopTime is how long an operator's command under way may take at the end.
+const stopTime = 2 * time.Second
 
 func runPlugin(ctx context.Context, path string, managed bool) error {
 	cfg, faults := loadForPlugin(path, managed)
