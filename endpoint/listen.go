@@ -88,7 +88,7 @@ func (e Endpoint) listenUnix(path string) (net.Listener, error) {
 	return &unixListener{UnixListener: ln, path: path, own: own}, nil
 }
 
-// replaceable tells whether path is free, or a socket that no one listens on.
+// replaceable tells whether path is free, or a socket that no one listens on any more.
 func replaceable(path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -103,7 +103,10 @@ func replaceable(path string) error {
 	conn, err := net.Dial("unix", path)
 	switch {
 	case err == nil:
-		conn.Close()
+		defer conn.Close()
+		if peer, ok := readPeer(conn); ok && peer.killed() {
+			return nil
+		}
 		return errors.New("another process is listening there")
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist):
 		return nil

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -92,6 +93,35 @@ func (p Peer) ForeignNamespace() string {
 		return namespaces[0]
 	}
 	return ""
+}
+
+// killed tells whether the peer's process has ended but for threads that hang in a dead
+// file system: such a process keeps its sockets, and will never answer on them. No
+// signal ends a call that the file system's server has taken on.
+func (p Peer) killed() bool {
+	if p.PID <= 0 {
+		return false
+	}
+	status, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(int(p.PID)), "status"))
+	if err != nil {
+		return false // another process has inherited its socket
+	}
+	const sigkill = 1 << (unix.SIGKILL - 1)
+	for line := range strings.Lines(string(status)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ":\t")
+		switch name {
+		case "State":
+			if strings.HasPrefix(value, "Z") || strings.HasPrefix(value, "X") {
+				return true
+			}
+		case "SigPnd", "ShdPnd":
+			pending, err := strconv.ParseUint(value, 16, 64)
+			if err == nil && pending&sigkill != 0 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // exited tells whether the process of pidfd is gone.

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -27,10 +28,33 @@ func (r *rig) socket() string {
 // startDriver starts the plain driver.
 func (r *rig) startDriver() {
 	r.t.Helper()
-	r.driver = start(r.t, "plugin", "--config", r.configFile())
+	if r.settings.activated {
+		r.driver = startActivated(r.t, r.listening(), "plugin", "--config", r.configFile())
+	} else {
+		r.driver = start(r.t, "plugin", "--config", r.configFile())
+	}
 	if !r.settings.faulty {
 		r.driver.awaits(r.t, "msg=restored")
 	}
+}
+
+// listening is the socket that outlives the driver, as one of systemd's does.
+func (r *rig) listening() *os.File {
+	r.t.Helper()
+	if r.handed != nil {
+		return r.handed
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: r.socket(), Net: "unix"})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	if r.handed, err = l.File(); err != nil {
+		r.t.Fatal(err)
+	}
+	l.Close()
+	r.t.Cleanup(func() { r.handed.Close() })
+	return r.handed
 }
 
 // stage copies the staged plugin and makes it one of its own: Docker 20.10 refuses a
@@ -192,11 +216,16 @@ func (r *rig) driverLog() string {
 	return strings.Join(lines, "")
 }
 
-// share makes dir a mount point whose mounts propagate, until the test ends.
-func share(t *testing.T, dir string) {
+// propagate makes dir a mount point that shares what is mounted below it with its
+// copies, or does not, until the test ends.
+func propagate(t *testing.T, dir string, shared bool) {
 	t.Helper()
 	bind(t, dir, dir)
-	if err := unix.Mount("", dir, "", unix.MS_SHARED, ""); err != nil {
-		t.Fatalf("share %s: %v", dir, err)
+	how := uintptr(unix.MS_PRIVATE)
+	if shared {
+		how = unix.MS_SHARED
+	}
+	if err := unix.Mount("", dir, "", how, ""); err != nil {
+		t.Fatalf("propagation of %s: %v", dir, err)
 	}
 }

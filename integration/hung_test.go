@@ -153,6 +153,27 @@ func TestLongTimeout(t *testing.T) {
 	})
 }
 
+// A killed process can't end while a thread of it hangs, and keeps its sockets; its
+// successor comes up none the less. (Docker's next call may be lost on a connection to
+// the dead one, for a minute: so the successor is asked here, and not Docker.)
+func TestDriverKilledWhileHung(t *testing.T) {
+	r := plainForm(t, settings{tables: hungTables})
+	mountDeaf(t, r.path("deaf"))
+	session := r.session("alice")
+	r.shell("bob", "true", "--label", "valise.workspace=required").refused("did not answer")
+	stuck := r.driver
+	stuck.signal(kill)
+	r.startDriver()
+	if !stuck.running() {
+		t.Error("the killed driver has ended: nothing was hung")
+	}
+	equal(t, "mount of a volume that was there", r.call("Mount", body{"Name": r.volumeAt(session, home), "ID": "1"}), "")
+	list := r.profiles("ls")
+	equal(t, "profiles", len(list), 1)
+	equal(t, "mounts", list[0].Mounts, 2)
+	equal(t, "unmount", r.call("Unmount", body{"Name": r.volumeAt(session, home), "ID": "1"}), "")
+}
+
 // What a home would hold but does not answer is left out, the home is there.
 func TestHungMappingBesideProfile(t *testing.T) {
 	tables := desktop + `

@@ -49,7 +49,21 @@ func (j *journal) String() string {
 // start runs valise with these arguments.
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
-	p := &process{cmd: exec.Command(binary(t), args...), done: make(chan struct{})}
+	return startCommand(t, exec.Command(binary(t), args...))
+}
+
+// startActivated runs valise with a listening socket, as systemd would.
+func startActivated(t *testing.T, socket *os.File, args ...string) *process {
+	t.Helper()
+	line := append([]string{"-c", `LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@"`, binary(t)}, args...)
+	cmd := exec.Command("sh", line...)
+	cmd.ExtraFiles = []*os.File{socket}
+	return startCommand(t, cmd)
+}
+
+func startCommand(t *testing.T, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{cmd: cmd, done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
 	// A test process that is killed runs no clean-up.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: kill}

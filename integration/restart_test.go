@@ -4,6 +4,7 @@ package integration
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -152,5 +153,42 @@ func TestPluginReinstalled(t *testing.T) {
 	equal(t, "alice's home after remove and install", r.shell("alice", "cat notes").must(), "mine")
 	for _, v := range listed {
 		equal(t, "kind of "+v, r.inspect(v).Status["kind"], any("profile"))
+	}
+}
+
+// With a socket that systemd holds, Docker's calls wait for a driver that is away.
+func TestSocketActivation(t *testing.T) {
+	r := plainForm(t, settings{activated: true})
+	worker := r.worker("alice")
+	volume := r.volumeAt(worker, home)
+	r.driver.stop(t, kill)
+	run := r.shell("bob", "echo came").follow()
+	r.works(worker, "alice", "without")
+	r.startDriver()
+	run.next("came")
+	r.awaitStatus(volume, "mounts", "1")
+	r.end(worker)
+	r.awaitStatus(volume, "mounts", "0")
+	r.driver.stop(t, terminate)
+	if _, err := os.Stat(r.socket()); err != nil {
+		t.Errorf("systemd's socket after the driver's end: %v", err)
+	}
+	r.startDriver()
+}
+
+// Where the host's mounts do not propagate, the operator is told.
+func TestPrivatePropagation(t *testing.T) {
+	t.Parallel()
+	told := "mount propagation is private"
+	private := newRig(t, theEngine(t), managed, settings{private: true, noProxy: true})
+	eventually(t, "the driver says so", 10*time.Second, func() error {
+		if !strings.Contains(private.driverLog(), told) {
+			return fmt.Errorf("it says %s", private.driverLog())
+		}
+		return nil
+	})
+	shared := newRig(t, theEngine(t), managed, settings{noProxy: true})
+	if strings.Contains(shared.driverLog(), told) {
+		t.Errorf("told with shared mounts too: %s", shared.driverLog())
 	}
 }

@@ -30,8 +30,10 @@ type settings struct {
 	tables  string // workspaces, groups, roots, users; desktop if empty
 	file    string // content of a mapping file beside the configuration, @file in it
 
-	noProxy bool
-	faulty  bool // the driver need not come up
+	noProxy   bool
+	faulty    bool // the driver need not come up
+	private   bool // the host's mounts do not propagate to a managed plugin
+	activated bool // the plain driver's socket is handed to it, as systemd does
 }
 
 // desktop is the workspace of most tests.
@@ -56,6 +58,7 @@ type rig struct {
 	admin string // the admin socket's address on the host
 
 	driver  *process // plain form
+	handed  *os.File // its listening socket, if settings.activated
 	serving *process // the proxy
 }
 
@@ -84,7 +87,7 @@ func newRig(t *testing.T, e engine, f form, s settings) *rig {
 	if f == managed {
 		r.seen = "/mnt"
 		// What the host mounts later reaches the plugin only from a shared mount.
-		share(t, r.mnt)
+		propagate(t, r.mnt, !s.private)
 	}
 	for _, sub := range []string{"lib", "run", "etc"} {
 		mkdir(t, filepath.Join(r.dir, sub))
