@@ -154,13 +154,3 @@ func (r *rig) volumeAt(container, target string) string {
 	r.t.Fatalf("container %s has no volume at %s: %s", container, target, out)
 	return ""
 }
-
-// protocolError is the error that the driver answered with.
-func (a answer) protocolError(t *testing.T, what string) string {
-	t.Helper()
-	var out struct{ Err string }
-	if err := json.Unmarshal([]byte(a.body), &out); err != nil {
-		t.Fatalf("%s: %q: %v", what, a.body, err)
-	}
-	return out.Err
-}

@@ -31,10 +31,11 @@ func (r *rig) works(worker, user, word string) {
 	r.docker("exec", worker, "sh", "-c", "echo "+word+" >/tmp/orders").must()
 	for _, file := range []string{"held", "relative"} {
 		eventually(r.t, word+" in "+file, 10*time.Second, func() error {
-			if got := read(r.t, r.path("desktop", user, file)); !strings.HasSuffix(got, word+"\n") {
-				return fmt.Errorf("it holds %q", got)
+			got, err := os.ReadFile(r.path("desktop", user, file))
+			if err == nil && !strings.HasSuffix(string(got), word+"\n") {
+				err = fmt.Errorf("it holds %q", got)
 			}
-			return nil
+			return err
 		})
 	}
 }

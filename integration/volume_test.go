@@ -3,7 +3,9 @@
 package integration
 
 import (
+	"encoding/json"
 	"fmt"
+	"slices"
 	"testing"
 )
 
@@ -66,7 +68,9 @@ func TestVolumeKinds(t *testing.T) {
 				equal(t, "in a container", in.stdout, want)
 				kept := names(t, r.path(v.path))
 				r.direct("volume", "rm", name).must()
-				r.direct("volume", "inspect", name).refused("o such volume")
+				if listed := r.volumes(); slices.Contains(listed, name) {
+					t.Errorf("volumes after volume rm: %v", listed)
+				}
 				equal(t, "files after volume rm", names(t, r.path(v.path)), kept)
 			})
 		}
@@ -128,14 +132,14 @@ func TestVolumeProtocol(t *testing.T) {
 		equal(t, "mount", r.call("Mount", body{"Name": name, "ID": "1"}), "")
 		equal(t, "mount by the same id", r.call("Mount", body{"Name": name, "ID": "1"}), "")
 		equal(t, "mount by another", r.call("Mount", body{"Name": name, "ID": "2"}), "")
-		r.awaitStatus(name, "mounts", "2")
+		r.mountCount(name, 2)
 		contains(t, "remove while mounted", r.call("Remove", body{"Name": name}), name, "mounted 2 times")
 		equal(t, "unmount of an unknown id", r.call("Unmount", body{"Name": name, "ID": "3"}), "")
 		equal(t, "unmount", r.call("Unmount", body{"Name": name, "ID": "1"}), "")
 		equal(t, "unmount again", r.call("Unmount", body{"Name": name, "ID": "1"}), "")
-		r.awaitStatus(name, "mounts", "1")
+		r.mountCount(name, 1)
 		equal(t, "unmount of the last", r.call("Unmount", body{"Name": name, "ID": "2"}), "")
-		r.awaitStatus(name, "mounts", "0")
+		r.mountCount(name, 0)
 
 		control := map[string]string{"workspace": "desktop", "username": "alice", "control": "check"}
 		equal(t, "control", r.call("Create", body{"Name": name + "c", "Opts": control}), "")
@@ -149,6 +153,24 @@ func TestVolumeProtocol(t *testing.T) {
 // call speaks the volume protocol and returns the error in the answer.
 func (r *rig) call(verb string, in body) string {
 	r.t.Helper()
+	return r.speak(verb, in).Err
+}
+
+// mountCount wants a number of mounts in a volume's Status. Docker is not asked: it
+// would go on listing a volume that the protocol removes behind its back.
+func (r *rig) mountCount(name string, want int) {
+	r.t.Helper()
+	equal(r.t, "mounts", fmt.Sprint(r.speak("Get", body{"Name": name}).Volume.Status["mounts"]), fmt.Sprint(want))
+}
+
+// reply is an answer of the volume protocol.
+type reply struct {
+	Err    string
+	Volume struct{ Status map[string]any }
+}
+
+func (r *rig) speak(verb string, in body) reply {
+	r.t.Helper()
 	address := "unix://" + r.socket()
 	if r.form == managed {
 		address = "unix:///run/docker/plugins/" + r.pluginID() + "/valise.sock"
@@ -157,5 +179,9 @@ func (r *rig) call(verb string, in body) string {
 	if err != nil {
 		r.t.Fatalf("%s: %v", verb, err)
 	}
-	return a.protocolError(r.t, verb)
+	var out reply
+	if err := json.Unmarshal([]byte(a.body), &out); err != nil {
+		r.t.Fatalf("%s: %q: %v", verb, a.body, err)
+	}
+	return out
 }

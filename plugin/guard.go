@@ -93,6 +93,13 @@ func (g *guard) enter(ctx context.Context, path string) (*flight, error) {
 	}
 }
 
+// busy reports whether a call is on path.
+func (g *guard) busy(path string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.paths[path] != nil
+}
+
 func (g *guard) leave(path string, f *flight) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -28,6 +28,9 @@ func TestGuardBoundsAHungPath(t *testing.T) {
 		return nil
 	}
 	wantErr(t, g.do(short(t), "/r", "/r/hung", call), `"/r/hung" did not answer within`)
+	if !g.busy("/r/hung") || g.busy("/r/fine") {
+		t.Error("busy: want the hung path and no other")
+	}
 	for range 3 {
 		wantErr(t, g.do(short(t), "/r", "/r/hung", call), `"/r/hung" does not answer: a call from`)
 	}

@@ -25,6 +25,10 @@ const (
 	walkBatch = 500
 )
 
+// walkTime bounds one walk, so that a file system that hangs holds up the others for
+// this long, and only once: it is left out as long as it hangs.
+const walkTime = 10 * time.Minute
+
 // measureMounted walks every mounted profile, one after the other.
 func (d *Driver) measureMounted() {
 	seen := map[string]bool{}
@@ -56,16 +60,22 @@ func (d *Driver) measure(path string, limit int64) {
 	if err != nil {
 		return // a root that the configuration no longer has
 	}
+	// The walk enters the guard under a name and in a lane of its own: it may take
+	// minutes, and a login must not wait for it.
+	walk := "usage of " + path
+	if d.guard.busy(walk) {
+		return
+	}
 	unlock, err := d.locks.lock(d.ctx, "usage") // one walk at a time
 	if err != nil {
 		return
 	}
 	defer unlock()
+	ctx, cancel := context.WithTimeout(d.ctx, walkTime)
+	defer cancel()
 	started := d.cfg.Now()
 	var bytes int64
-	// The walk enters the guard under a name of its own: it may take minutes, and a
-	// login must not wait for it.
-	err = d.guard.do(d.ctx, p.root.Path, "usage of "+path, func(ctx context.Context) error {
+	err = d.guard.do(ctx, "usage below "+p.root.Path, walk, func(ctx context.Context) error {
 		root, err := p.root.Open()
 		if err != nil {
 			return err

@@ -27,6 +27,7 @@ func (p *Proxy) create(l Listener, w http.ResponseWriter, r *http.Request) {
 	doc, err := p.readCreate(r)
 	if err != nil {
 		writeFault(w, err)
+		drain(w, r)
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), createTime)
@@ -48,6 +49,22 @@ func (p *Proxy) create(l Listener, w http.ResponseWriter, r *http.Request) {
 		p.cfg.Log.Info("create", "user", plan.caller.User, "workspace", plan.workspace.Name, "profile", plan.mode,
 			"volumes", len(plan.injections), "warnings", len(plan.warnings), "took", time.Since(started))
 	}
+}
+
+// How much of a refused body is still read, and how long: a client that is cut off
+// while it sends never sees why.
+const (
+	drainBytes = 64 << 20
+	drainFor   = 5 * time.Second
+)
+
+func drain(w http.ResponseWriter, r *http.Request) {
+	c := http.NewResponseController(w)
+	// Where this fails, the connection is cut a little earlier.
+	_ = c.Flush()
+	_ = c.SetReadDeadline(time.Now().Add(drainFor))
+	_, _ = io.CopyN(io.Discard, r.Body, drainBytes)
+	_ = c.SetReadDeadline(time.Time{})
 }
 
 func (p *Proxy) readCreate(r *http.Request) (document, error) {

@@ -6,12 +6,14 @@
 #   scripts/engine.sh install [debian|current]
 #   scripts/engine.sh start   [debian|current] DIR [-- DOCKERD-FLAG...]
 #   scripts/engine.sh stop    DIR
+#   scripts/engine.sh cgroup  DIR
 #
 # debian   Debian's docker.io (20.10 on Debian 12), never started by Debian
 # current  moby, containerd and runc, built by Go into build/engine/bin
 #
 # start prints the socket's address. After a kill -9 of dockerd, start on the
-# same DIR goes on with what it held. stop leaves nothing of it behind.
+# same DIR goes on with what it held. stop leaves nothing of it behind; cgroup
+# names the one that its containers are in.
 # Keep DIR short: a unix socket's path ends at 107 bytes.
 set -eu
 
@@ -217,11 +219,12 @@ stop() {
 verb=$1 kind=debian
 shift
 case ${1-} in
-debian | current) [ "$verb" = stop ] || { kind=$1; shift; } ;;
+debian | current) [ "$verb" != install ] && [ "$verb" != start ] || { kind=$1; shift; } ;;
 esac
 case $verb,$# in
 install,0) "install_$kind" ;;
 stop,1) stop "$1" ;;
+cgroup,1) cgroup "$1" ;;
 start,[1-9]*)
     dir=$1
     shift

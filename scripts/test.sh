@@ -37,7 +37,7 @@ traces() { # of the engine, on the host
             ! tr '\0' ' ' 2>/dev/null <"$process/cmdline" | grep -F "$dir" || echo "$process"
     done
     ls /sys/class/net
-    find /sys/fs/cgroup -type d -name '*valise*'
+    find /sys/fs/cgroup -type d -name "$(scripts/engine.sh cgroup "$dir")"
 }
 
 # shellcheck disable=SC2046,SC2086 # lists of words
