@@ -65,7 +65,7 @@ func (d *Driver) mount(ctx context.Context, name volume.Name, id string) (string
 		return "", errors.Join(err, d.detachUnused(p.backing()))
 	}
 	d.cfg.Log.Info("mounted", "volume", name, "id", id, "path", p.path(), "user", p.user)
-	d.measureSoon(p.path(), p.limit)
+	d.measureSoon(p)
 	return at, nil
 }
 
@@ -207,8 +207,9 @@ func (d *Driver) Unmount(req *proto.UnmountRequest) error {
 		return err
 	}
 	d.cfg.Log.Info("unmounted", "volume", name, "id", req.ID, "path", b.Path)
-	limit := d.limit(r)
-	d.later(0, func() { d.measure(b.Path, limit) }) // what the session left
+	if _, p, err := d.recall(r); err == nil && p.measured() {
+		d.later(0, func() { d.measure(b.Path, p.limit) }) // what the session left
+	}
 	d.later(d.cfg.Linger, func() {
 		if err := d.detachLocked(d.ctx, b); err != nil {
 			d.cfg.Log.Error("unmount", "path", b.Path, "error", err)

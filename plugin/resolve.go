@@ -55,6 +55,10 @@ func (p place) lane() string {
 	}
 }
 
+// measured reports whether the disk usage of the place is watched: a profile's is, a
+// shared folder's only where it has a limit.
+func (p place) measured() bool { return p.workspace != nil || p.limit > 0 }
+
 // String names the place in messages.
 func (p place) String() string {
 	switch {

@@ -3,7 +3,9 @@ package plugin
 import (
 	"context"
 	"io/fs"
+	"maps"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -31,22 +33,34 @@ const walkTime = 10 * time.Minute
 
 // measureMounted walks every mounted profile, one after the other.
 func (d *Driver) measureMounted() {
-	seen := map[string]bool{}
-	for _, ref := range d.referencesTo(func(backing) bool { return true }) {
-		if !seen[ref.Backing.Path] {
-			seen[ref.Backing.Path] = true
-			d.measure(ref.Backing.Path, d.limitOf(ref.Backing.Path))
+	limits := map[string]int64{}
+	d.mu.Lock()
+	for _, r := range d.volumes {
+		_, p, err := d.recall(r)
+		if err != nil || !p.measured() {
+			continue
 		}
+		for _, ref := range r.Mounts {
+			limits[ref.Backing.Path] = d.smallestLimit(ref.Backing.Path)
+		}
+	}
+	d.mu.Unlock()
+	for _, path := range slices.Sorted(maps.Keys(limits)) {
+		d.measure(path, limits[path])
 	}
 }
 
-// measureSoon walks a profile in the background that was not measured lately.
-func (d *Driver) measureSoon(path string, limit int64) {
+// measureSoon walks a place in the background that was not measured lately, if its usage
+// is watched at all.
+func (d *Driver) measureSoon(p place) {
+	if !p.measured() {
+		return
+	}
 	d.mu.Lock()
-	m, ok := d.usage[path]
+	m, ok := d.usage[p.path()]
 	d.mu.Unlock()
 	if !ok || d.cfg.Now().Sub(m.At) > d.cfg.UsageInterval {
-		d.later(0, func() { d.measure(path, limit) })
+		d.later(0, func() { d.measure(p.path(), p.limit) })
 	}
 }
 
@@ -103,14 +117,8 @@ func (d *Driver) measure(path string, limit int64) {
 	}
 }
 
-// limitOf is the smallest limit among the mounted volumes of a path, 0 for none.
-func (d *Driver) limitOf(path string) int64 {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.smallestLimit(path)
-}
-
-// smallestLimit is limitOf for who holds mu.
+// smallestLimit is that of the mounted volumes of a path, 0 for none. The caller holds
+// mu.
 func (d *Driver) smallestLimit(path string) int64 {
 	var limit int64
 	for _, r := range d.volumes {

@@ -59,6 +59,28 @@ func TestDiskUsage(t *testing.T) {
 	}
 }
 
+// TestSharesAreNotWalked: a shared folder may hold millions of files.
+func TestSharesAreNotWalked(t *testing.T) {
+	r := newRig(t)
+	for _, dir := range []string{"share", "limited"} {
+		if err := os.Mkdir(filepath.Join(r.root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.addMapping(filepath.Join(r.root, "share"), "/share", nil)
+	r.mustCreate("share", "workspace", "w", "mapping", filepath.Join(r.root, "share"))
+	r.mustCreate("limited", "path", filepath.Join(r.root, "limited"), "size_limit", "1m")
+	r.mustMount("share", "1")
+	r.mustMount("limited", "1")
+	r.measureMounted()
+	if s := r.status("limited"); s["usage_bytes"] == nil {
+		t.Errorf("a directory with a limit is not measured: %v", s)
+	}
+	if s := r.status("share"); s["usage_bytes"] != nil {
+		t.Errorf("the share was measured: %v", s)
+	}
+}
+
 func TestLimitIsToldInStatusLogAndMetrics(t *testing.T) {
 	r := newRig(t)
 	log := &lockedBuffer{}

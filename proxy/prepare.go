@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"strings"
 	"sync"
 
@@ -53,7 +52,7 @@ func (p *Proxy) check(ctx context.Context, pl *plan) error {
 		case in.optional:
 			pl.warnings = append(pl.warnings, fmt.Sprintf("the container starts without %s: %s", in.target, strings.TrimPrefix(errs[i].Error(), "valise: ")))
 		default:
-			return faultf(max(statusOf(errs[i]), http.StatusBadRequest), "%v", errs[i])
+			return errs[i]
 		}
 	}
 	pl.injections = kept
