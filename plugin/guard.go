@@ -50,11 +50,10 @@ func (g *guard) do(ctx context.Context, lane, path string, call func(context.Con
 	}
 	result := make(chan error, 1)
 	go func() {
-		defer func() {
-			g.leave(path, f)
-			<-slots
-		}()
-		result <- call(ctx)
+		err := call(ctx)
+		g.leave(path, f)
+		<-slots
+		result <- err
 	}()
 	select {
 	case err := <-result:
