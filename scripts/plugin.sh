@@ -72,6 +72,15 @@ install() {
         ;;
     esac
     echo "$name is enabled"
+    profiles=${PROFILES:-/mnt}
+    case $(findmnt -n -o PROPAGATION --mountpoint "$profiles" || :) in
+    *shared*) ;;
+    *)
+        echo "note: a file system that is mounted below $profiles from now on is seen when the" \
+            "plugin is next enabled; to have it seen at once, before installing:" \
+            "mount --bind $profiles $profiles && mount --make-shared $profiles"
+        ;;
+    esac
 }
 
 case ${1-} in
