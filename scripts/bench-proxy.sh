@@ -21,7 +21,7 @@ proxy='' dir=$(mktemp -d /tmp/valise-bench.XXXX)
 clean() {
     code=$?
     set +e
-    trap '' INT TERM HUP
+    trap '' INT TERM HUP PIPE
     [ -z "$proxy" ] || { kill "$proxy" && wait "$proxy"; } 2>/dev/null
     scripts/engine.sh stop "$dir/engine"
     rm -rf --one-file-system "$dir"
@@ -30,6 +30,7 @@ clean() {
 trap clean EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
+trap 'exit 141' PIPE
 
 say "engine ${ENGINE:-debian}, build, image of ${MB:-200} MB"
 make --no-print-directory plugin >"$dir/log" 2>&1 || { cat "$dir/log" >&2; die "make plugin"; }

@@ -45,7 +45,7 @@ dir='' host='' proxy=''
 clean() {
     code=$?
     set +e
-    trap '' INT TERM HUP
+    trap '' INT TERM HUP PIPE
     [ -n "$dir" ] || exit $code
     [ $code != 1 ] || [ ! -s "$dir/proxy.log" ] || { echo "demo: the proxy's log ends:"; tail -n 5 "$dir/proxy.log"; } >&2
     say cleaning up
@@ -64,6 +64,7 @@ clean() {
 trap clean EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
+trap 'exit 141' PIPE
 dir=$(mktemp -d /tmp/valise-demo.XXXX)
 chmod 755 "$dir"
 

@@ -18,8 +18,9 @@ say() { echo "==> $(($(date +%s) - began)) s: $*"; }
 
 dir=
 stop() { [ -z "$dir" ] || scripts/engine.sh stop "$dir"; }
-trap 'stop && rm -rf --one-file-system "$dir"' EXIT
-trap 'exit 130' INT TERM
+trap 'trap "" PIPE; stop && rm -rf --one-file-system "$dir"' EXIT
+trap 'exit 130' INT TERM HUP
+trap 'exit 141' PIPE
 
 # left WHAT LIST... says what is left, if anything is.
 left() {
