@@ -1,8 +1,10 @@
 package plugin
 
 import (
+	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -173,7 +175,7 @@ func TestADeletionIsFinishedAfterACrash(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if found, err := r.discard(t.Context(), p); err != nil || !found {
+	if _, found, err := r.discard(t.Context(), p); err != nil || !found {
 		t.Fatalf("discard: %t, %v", found, err)
 	}
 	r.crash()
@@ -182,6 +184,76 @@ func TestADeletionIsFinishedAfterACrash(t *testing.T) {
 	}
 	r.start()
 	eventually(t, "the deletion is finished", func() bool { return len(r.leftovers()) == 0 })
+}
+
+// TestPurgeTellsWhatIsNotGone: a purge that could not delete everything says so, and
+// the rest goes when it can.
+func TestPurgeTellsWhatIsNotGone(t *testing.T) {
+	r := newRig(t)
+	kept := filepath.Join(r.home("alice"), "kept")
+	write(t, kept, "x")
+	chattr := func(flag, path string) {
+		t.Helper()
+		if out, err := exec.Command("chattr", flag, path).CombinedOutput(); err != nil {
+			t.Fatalf("chattr: %s, %v", out, err)
+		}
+	}
+	chattr("+i", kept)
+	_, err := r.Purge(t.Context(), Selection{User: "alice"})
+	left := r.leftovers()
+	if len(left) != 1 {
+		t.Fatalf("set aside: %v, want one", left)
+	}
+	chattr("-i", filepath.Join(r.root, "homes/w", left[0], "kept"))
+	wantErr(t, err, "not deleted yet", left[0])
+	r.finishTrash()
+	if left := r.leftovers(); len(left) > 0 {
+		t.Errorf("still there: %v", left)
+	}
+}
+
+// TestADeletionWaitsForItsFileSystem: while a root is not mounted, nothing in it counts
+// as deleted.
+func TestADeletionWaitsForItsFileSystem(t *testing.T) {
+	r := newRig(t)
+	item := trash{ID: "x", Root: r.root, Rel: "homes/w/.valise-trash-x"}
+	if err := r.trash.add(item); err != nil {
+		t.Fatal(err)
+	}
+	rules := r.rules()
+	rules.Roots[0].RequireMount = true
+	r.SetRules(rules)
+	r.finishTrash()
+	if items, err := r.trash.list(); err != nil || len(items) != 1 {
+		t.Errorf("noted after a try without the file system: %v, %v, want one", items, err)
+	}
+	r.SetRules(r.rules())
+	r.finishTrash()
+	if items, err := r.trash.list(); err != nil || len(items) != 0 {
+		t.Errorf("noted after it is gone: %v, %v", items, err)
+	}
+}
+
+// TestAResetThatNobodyWaitsForTouchesNothing: its file system answered too late.
+func TestAResetThatNobodyWaitsForTouchesNothing(t *testing.T) {
+	r := newRig(t)
+	write(t, filepath.Join(r.home("alice"), "x"), "")
+	p, err := r.resolve(volume.Spec{Workspace: "w", Username: "alice"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, found, err := r.discard(ctx, p); err == nil {
+		t.Errorf("discard: %t without an error", found)
+	}
+	eventually(t, "the late call ends", func() bool { return !r.guard.busy(p.path()) })
+	if _, err := os.Stat(filepath.Join(r.home("alice"), "x")); err != nil {
+		t.Errorf("the home is gone: %v", err)
+	}
+	if items, err := r.trash.list(); err != nil || len(items) != 0 {
+		t.Errorf("a deletion is noted: %v, %v", items, err)
+	}
 }
 
 func TestProfilesAreListed(t *testing.T) {

@@ -19,7 +19,7 @@ func (d *Driver) reset(ctx context.Context, p place) error {
 	}
 	p.points = d.lookAtPoints(ctx, p)
 	return d.unused(ctx, p, func() error {
-		if _, err := d.discard(ctx, p); err != nil {
+		if _, _, err := d.discard(ctx, p); err != nil {
 			return err
 		}
 		err := d.guarded(ctx, p, func(_ context.Context, root *beneath.Node) error {
@@ -40,14 +40,17 @@ func (d *Driver) reset(ctx context.Context, p place) error {
 // purge deletes a profile and tells whether there was one. It returns when the data
 // is gone.
 func (d *Driver) purge(ctx context.Context, p place) (found bool, err error) {
+	var item trash
 	err = d.unused(ctx, p, func() error {
-		found, err = d.discard(ctx, p)
+		item, found, err = d.discard(ctx, p)
 		return err
 	})
 	if err != nil || !found {
 		return found, err
 	}
-	d.finishTrash()
+	if err := d.delete(item); err != nil {
+		return true, fmt.Errorf("%s is set aside as %q and not deleted yet, which will be tried again: %w", p, path.Join(item.Root, item.Rel), err)
+	}
 	d.cfg.Log.Info("purged profile", "user", p.user, "workspace", p.workspace.Name, "path", p.path())
 	return true, nil
 }
@@ -79,8 +82,9 @@ func (d *Driver) unused(ctx context.Context, p place, act func() error) error {
 
 // discard renames a profile aside, to be deleted by finishTrash. The note of where it
 // went is durable before it goes, so that no crash leaves it lying there unknown.
-func (d *Driver) discard(ctx context.Context, p place) (found bool, err error) {
-	err = d.guarded(ctx, p, func(_ context.Context, root *beneath.Node) error {
+func (d *Driver) discard(ctx context.Context, p place) (item trash, found bool, err error) {
+	item = newTrash(p)
+	err = d.guarded(ctx, p, func(ctx context.Context, root *beneath.Node) error {
 		parent, err := root.Open(path.Dir(p.rel))
 		if err == nil {
 			defer parent.Close()
@@ -95,9 +99,11 @@ func (d *Driver) discard(ctx context.Context, p place) (found bool, err error) {
 		if err != nil {
 			return err
 		}
-		item := newTrash(p)
 		if err := d.trash.add(item); err != nil {
 			return err
+		}
+		if err := ctx.Err(); err != nil { // nobody waits any more, and a container may have it by now
+			return errors.Join(err, d.trash.done(item))
 		}
 		if err := parent.Rename(path.Base(p.rel), parent, path.Base(item.Rel)); err != nil {
 			return errors.Join(err, d.trash.done(item))
@@ -105,5 +111,5 @@ func (d *Driver) discard(ctx context.Context, p place) (found bool, err error) {
 		found = true
 		return parent.Sync()
 	})
-	return found, err
+	return item, found, err
 }

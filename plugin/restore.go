@@ -38,6 +38,7 @@ func (d *Driver) Restore() error {
 	d.cfg.Log.Info("restored", "volumes", len(records))
 	close(d.ready)
 	d.later(0, d.finishTrash)
+	d.every(trashInterval, d.finishTrash)
 	d.later(0, d.measureMounted)
 	d.every(d.cfg.UsageInterval, d.measureMounted)
 	d.every(time.Minute, func() {
@@ -74,6 +75,9 @@ func (d *Driver) dropStrayMounts() error {
 	}
 	return nil
 }
+
+// trashInterval is how long after a deletion that failed it is tried again.
+const trashInterval = 10 * time.Minute
 
 // every runs f again and again until the driver is closed.
 func (d *Driver) every(interval time.Duration, f func()) {

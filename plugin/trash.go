@@ -82,13 +82,28 @@ func (d *Driver) finishTrash() {
 	}
 }
 
+// rootAt is the configured root at path, with its conditions: in a file system that is
+// not mounted now, everything looks deleted.
+func (d *Driver) rootAt(path string) (beneath.Root, error) {
+	r := d.rules.Load()
+	for _, root := range r.Roots {
+		if root.Path == path {
+			return root, nil
+		}
+	}
+	return beneath.Root{Path: path}, r.err
+}
+
 func (d *Driver) delete(t trash) error {
 	unlock, err := d.locks.lock(d.ctx, t.ID)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	root := beneath.Root{Path: t.Root}
+	root, err := d.rootAt(t.Root)
+	if err != nil {
+		return err
+	}
 	err = d.guard.do(d.ctx, t.Root, path.Join(t.Root, t.Rel), func(context.Context) error {
 		n, err := root.Open()
 		if err != nil {
