@@ -27,10 +27,25 @@ func (c *checker) storage(f file) {
 		}
 		c.cfg.Roots = append(c.cfg.Roots, beneath.Root{Path: path, RequireMount: t.RequireMount.value, Marker: marker})
 	}
-	c.choice("s3.request_checksum_calculation", f.S3.RequestChecksumCalculation, "when_supported", "when_required")
-	c.choice("s3.response_checksum_validation", f.S3.ResponseChecksumValidation, "when_supported", "when_required")
+	c.s3(f.S3)
 	for _, name := range slices.Sorted(maps.Keys(f.Providers)) {
 		c.provider(dotted("storage_providers", name), f.Providers[name])
+	}
+}
+
+func (c *checker) s3(t s3Table) {
+	c.choice("s3.request_checksum_calculation", t.RequestChecksumCalculation, "when_supported", "when_required")
+	c.choice("s3.response_checksum_validation", t.ResponseChecksumValidation, "when_supported", "when_required")
+	c.cfg.S3 = S3{
+		AccessKeyID: t.AccessKeyID.value, SecretAccessKeyFile: c.absolute("s3.secret_access_key_file", t.SecretAccessKeyFile, ""),
+		Region:                     t.Region.value,
+		RequestChecksumCalculation: t.RequestChecksumCalculation.value, ResponseChecksumValidation: t.ResponseChecksumValidation.value,
+	}
+	switch id := t.AccessKeyID.value; {
+	case id == "" && t.SecretAccessKeyFile.value != "":
+		c.fault("s3.access_key_id", "missing: there is a secret_access_key_file")
+	case id != "" && id != "{IAM}" && t.SecretAccessKeyFile.value == "":
+		c.fault("s3.secret_access_key_file", "missing: the access key needs its secret")
 	}
 }
 

@@ -17,6 +17,7 @@ type Config struct {
 
 	Plugin Plugin
 	Proxy  Proxy
+	S3     S3
 	Roots  []beneath.Root
 	Policy *mapping.Policy
 
@@ -29,6 +30,16 @@ type Plugin struct {
 	Socket        string // path of the volume protocol's Unix socket
 	Admin         string // unix:///path or tcp://host:port
 	UsageInterval time.Duration
+}
+
+// S3 are the credentials for plain s3:// paths, and how the store is spoken to. What is
+// empty is as the AWS environment says.
+type S3 struct {
+	AccessKeyID                string // {IAM} is the instance's role
+	SecretAccessKeyFile        string
+	Region                     string
+	RequestChecksumCalculation string // when_supported | when_required
+	ResponseChecksumValidation string
 }
 
 // Proxy are the proxy's settings.

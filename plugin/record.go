@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"valise/durable"
 	"valise/volume"
 )
 
@@ -65,7 +66,7 @@ func (s recordStore) path(name volume.Name) string {
 }
 
 func (s recordStore) save(r *record) error {
-	if err := writeJSON(s.path(r.Name), r); err != nil {
+	if err := durable.WriteJSON(s.path(r.Name), r); err != nil {
 		return fmt.Errorf("save the record of volume %q: %w", r.Name, err)
 	}
 	return nil
@@ -75,7 +76,7 @@ func (s recordStore) remove(name volume.Name) error {
 	if err := os.Remove(s.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove the record of volume %q: %w", name, err)
 	}
-	return syncDir(s.dir)
+	return durable.SyncDir(s.dir)
 }
 
 // load reads every record. One that can't be read is renamed aside, so that nothing
@@ -86,7 +87,7 @@ func (s recordStore) load() (records []*record, faults []error) {
 		return nil, []error{err}
 	}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), tempPrefix) { // of a write that a crash cut off
+		if strings.HasPrefix(e.Name(), durable.TempPrefix) { // of a write that a crash cut off
 			if err := os.Remove(filepath.Join(s.dir, e.Name())); err != nil {
 				faults = append(faults, err)
 			}
@@ -130,43 +131,4 @@ func (s recordStore) read(name string) (*record, error) {
 		return nil, fmt.Errorf("it is of volume %q", r.Name)
 	}
 	return r, nil
-}
-
-// tempPrefix begins the names of files that are not whole yet.
-const tempPrefix = ".tmp-"
-
-// writeJSON replaces a state file so that a crash leaves the old or the new one whole.
-func writeJSON(path string, v any) error {
-	data, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return err
-	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), tempPrefix+"*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(append(data, '\n'))
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if closeErr := tmp.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		err = os.Rename(tmp.Name(), path)
-	}
-	if err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return f.Sync()
 }

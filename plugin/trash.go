@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"valise/beneath"
+	"valise/durable"
 	"valise/identity"
 )
 
@@ -34,7 +35,7 @@ type trashStore struct{ dir string }
 func (s trashStore) path(t trash) string { return filepath.Join(s.dir, t.ID+".json") }
 
 func (s trashStore) add(t trash) error {
-	if err := writeJSON(s.path(t), t); err != nil {
+	if err := durable.WriteJSON(s.path(t), t); err != nil {
 		return fmt.Errorf("note a deletion: %w", err)
 	}
 	return nil

@@ -3,7 +3,8 @@
 // the operator.
 //
 // This package holds flags, wiring and exit codes, and nothing else: 0 is success, 1 a
-// failure (a faulty configuration too), 2 a wrong command line.
+// failure (a faulty configuration too), 2 a wrong command line, 3 unsaved changes remain
+// on this host, 4 another host has the profile, 5 a check found something wrong.
 package main
 
 import (
@@ -16,6 +17,9 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"valise/session"
+	"valise/store"
 )
 
 // version is set by the linker.
@@ -31,11 +35,35 @@ func main() {
 	if err == nil {
 		return
 	}
-	fmt.Fprintln(os.Stderr, "valise:", err)
-	if errors.Is(err, errUsage) {
-		os.Exit(2)
+	var code exitCode
+	if !errors.As(err, &code) {
+		fmt.Fprintln(os.Stderr, "valise:", err)
 	}
-	os.Exit(1)
+	os.Exit(exitCodeOf(err))
+}
+
+// exitCode is what another process of ours ended with, after it said why.
+type exitCode int
+
+func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+
+// errUnsound says that a check found something wrong, and has said what.
+const errUnsound exitCode = 5
+
+func exitCodeOf(err error) int {
+	var code exitCode
+	var held *store.HeldError
+	switch {
+	case errors.As(err, &code):
+		return int(code)
+	case errors.Is(err, errUsage):
+		return 2
+	case errors.Is(err, session.ErrUnsaved):
+		return 3
+	case errors.As(err, &held):
+		return 4
+	}
+	return 1
 }
 
 func root() *cobra.Command {
@@ -51,7 +79,9 @@ func root() *cobra.Command {
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w (%w: %s)", err, errUsage, cmd.UseLine())
 	})
-	cmd.AddCommand(pluginCommand(), proxyCommand(), configCommand(), profileCommand(), reloadCommand(), versionCommand())
+	cmd.AddCommand(pluginCommand(), proxyCommand(), configCommand(), profileCommand(), reloadCommand(), versionCommand(),
+		mountCommand(), syncCommand(), statusCommand(), unmountCommand(), snapshotsCommand(), restoreCommand(), exportCommand(),
+		importCommand(), checkCommand(), pruneCommand())
 	return cmd
 }
 

@@ -1,0 +1,296 @@
+package layer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// job is the reading of one file, or of the files of one SQLite database, which are of
+// use only as they are at one time. The first one is the database.
+type job struct {
+	w     *walk
+	files []*reading
+	db    *database // nil: not a database
+
+	leases []*lease // of an attempt, one for each file
+}
+
+// reading is one file of a job.
+type reading struct {
+	rec    *record
+	fd     int
+	path   string // for messages
+	part   string // of a database: the end of the name
+	out    *version
+	before unix.Stat_t
+	recent bool // it may change and keep its times
+	quiet  bool // it had no writer from before until after it was read
+	gone   bool // it belonged to an earlier transaction and is deleted
+	pieces []*piece
+}
+
+// large is the size from which a file that always has a writer is read less often, and
+// not several times in one scan.
+const large = 64 << 20
+
+// maxWait is the most scans that pass until a large file is read again.
+const maxWait = 16
+
+// rereads is how often a file that changed while it was read is read in one scan.
+const rereads = 3
+
+func (j *job) close() {
+	for _, f := range j.files {
+		unix.Close(f.fd)
+	}
+	if j.db != nil {
+		j.db.close()
+	}
+}
+
+// run reads the files until they stayed as they were from the beginning to the end.
+func (j *job) run(ctx context.Context) error {
+	defer j.close()
+	lock := j.db != nil && !j.w.final && j.w.s.Merged != ""
+	for try := 1; ; try++ {
+		whole, err := j.attempt(ctx, lock)
+		switch {
+		case errors.Is(err, errWaits):
+			return j.fallBack(nil)
+		case errors.Is(err, errLocked) && lock:
+			lock = false
+		case errors.Is(err, errIO):
+			return j.fallBack(err)
+		case err != nil:
+			return err
+		case whole:
+			j.take()
+			return nil
+		case try >= rereads || j.size() > large:
+			return j.fallBack(nil)
+		}
+	}
+}
+
+func (j *job) size() (sum int64) {
+	for _, f := range j.files {
+		sum += f.before.Size
+	}
+	return sum
+}
+
+// errWaits says that a large file is not read by this scan, errIO that a file cannot be
+// read.
+var (
+	errWaits = errors.New("it is read by a later scan")
+	errIO    = errors.New("it cannot be read")
+)
+
+// attempt reads the files once. whole says that nothing changed meanwhile.
+func (j *job) attempt(ctx context.Context, lock bool) (whole bool, err error) {
+	quiet, err := j.lease()
+	defer j.release()
+	if err != nil {
+		return false, err
+	}
+	if !quiet && j.waits() {
+		return false, errWaits
+	}
+	copying := &copier{s: j.w.s, ctx: ctx, leases: j.leases}
+	var locks *locks // nil: none, or none needed
+	if lock && !quiet {
+		if locks, err = j.db.lock(ctx, j.files[0].fd); err != nil {
+			return false, err
+		}
+		defer locks.release()
+		copying.deadline = locks.deadline
+	}
+	if err = j.begin(); err == nil && (j.db == nil || j.db.complete(j.files, locks)) {
+		err = j.copy(copying)
+		whole = err == nil && j.unchanged(locks)
+	}
+	j.release()
+	locks.release()
+	if sinkErr := copying.wait(); sinkErr != nil {
+		return false, sinkErr
+	}
+	if err != nil {
+		return false, err
+	}
+	j.finish()
+	j.count(copying)
+	return whole, nil
+}
+
+// lease takes a lease on each file; quiet says that none has a writer.
+func (j *job) lease() (quiet bool, err error) {
+	quiet = true
+	for _, f := range j.files {
+		l, err := takeLease(f.fd)
+		if err != nil {
+			return false, fmt.Errorf("%q: %w: %w", f.path, errIO, err)
+		}
+		j.leases = append(j.leases, l)
+		f.quiet = l.valid
+		quiet = quiet && l.valid
+	}
+	return quiet, nil
+}
+
+// release gives the leases up.
+func (j *job) release() {
+	for _, l := range j.leases {
+		l.release()
+	}
+	j.leases = nil
+}
+
+// begin takes the files' stats. The pages that a file's writers have mapped are made
+// read-only first, by writing them out, so that the next store to them changes the
+// file's times again.
+func (j *job) begin() error {
+	for _, f := range j.files {
+		if !f.quiet {
+			if err := unix.Fdatasync(f.fd); err != nil {
+				return fmt.Errorf("%q: %w: %w", f.path, errIO, err)
+			}
+		}
+	}
+	for _, f := range j.files {
+		now := j.w.s.Now()
+		if err := unix.Fstat(f.fd, &f.before); err != nil {
+			return fmt.Errorf("%q: %w: %w", f.path, errIO, err)
+		}
+		f.recent = recent(&f.before, now)
+		f.out = newVersion(&f.before)
+		if err := readXattrs(f.fd, f.out); err != nil {
+			return fmt.Errorf("%q: %w: %w", f.path, errIO, err)
+		}
+	}
+	return nil
+}
+
+// copy hands the files' content to the sink; what is known already is left out.
+func (j *job) copy(c *copier) error {
+	for _, f := range j.files {
+		f.pieces = nil
+		if f.unread() != nil || f.gone {
+			continue
+		}
+		var err error
+		if f.pieces, err = c.copy(f.fd, f.before.Size); err != nil {
+			return fmt.Errorf("%q: %w", f.path, err)
+		}
+	}
+	return nil
+}
+
+// unchanged compares the files' stats with those before. Under the locks of SQLite it
+// is enough that the database is the same: what is appended to its log meanwhile is not
+// valid without the part that follows, and a journal has the pages that the database
+// still has.
+func (j *job) unchanged(locks *locks) bool {
+	for i, f := range j.files {
+		f.quiet = j.leases[i].held()
+		var after unix.Stat_t
+		if err := unix.Fstat(f.fd, &after); err != nil {
+			return false
+		}
+		if stampOf(&after) != stampOf(&f.before) && (locks == nil || i == 0) {
+			return false
+		}
+	}
+	return locks != nil || j.db == nil || j.db.complete(j.files, nil)
+}
+
+// finish makes versions of what was read.
+func (j *job) finish() {
+	for _, f := range j.files {
+		if v := f.unread(); v != nil {
+			f.out.extents = v.extents
+		} else {
+			f.out.extents = extentsOf(f.pieces, f.rec.saved)
+		}
+		f.out.settled = f.quiet && !f.recent
+	}
+}
+
+// unread returns the version whose content the file still has, if that is known.
+func (f *reading) unread() *version {
+	if v := f.rec.saved; v != nil && v.settled && v.stamp == f.out.stamp {
+		return v
+	}
+	return nil
+}
+
+func (j *job) count(c *copier) {
+	j.w.mu.Lock()
+	defer j.w.mu.Unlock()
+	j.w.out.Files += c.files
+	j.w.out.Bytes += c.bytes
+}
+
+// waits reports whether the files, which have a writer, are left for a later scan: they
+// are large, had one at the last scans too, and an earlier patch has them.
+func (j *job) waits() bool {
+	r := j.files[0].rec
+	var st unix.Stat_t
+	if err := unix.Fstat(j.files[0].fd, &st); err != nil || st.Size <= large || j.w.final || r.saved == nil {
+		return false
+	}
+	return j.w.s.seq < r.due
+}
+
+// take makes what was read the state of the files.
+func (j *job) take() {
+	for _, f := range j.files {
+		f.rec.now, f.rec.asked = f.out, j.w.s.seq
+		if f.gone {
+			f.rec.now = nil
+		}
+		f.rec.counts(f.quiet, j.w.s.seq)
+	}
+}
+
+// counts notes whether the file was without a writer all the time.
+func (r *record) counts(quiet bool, scan uint64) {
+	if quiet {
+		r.busy, r.due = 0, 0
+		return
+	}
+	r.busy++
+	r.due = scan + uint64(min(1<<min(r.busy, 8), maxWait))
+}
+
+// fallBack gives the files the content that the last committed patch has. Where none
+// has the first one, what was read remains, though it is not of one moment. cause is an
+// error that made reading impossible.
+func (j *job) fallBack(cause error) error {
+	w := j.w
+	if cause != nil {
+		w.skip(j.files[0].path, cause)
+	}
+	w.mu.Lock()
+	w.torn = true
+	w.mu.Unlock()
+	earlier := j.files[0].rec.saved != nil
+	for _, f := range j.files {
+		r := f.rec
+		switch {
+		case earlier && r.saved != nil && f.out != nil:
+			r.now = f.out.withContentOf(r.saved)
+		case earlier || cause != nil:
+			r.now = r.saved // of a log or journal without its database there is none
+		default:
+			r.now = f.out
+		}
+		r.asked, r.torn = w.s.seq, w.s.seq
+		if f.out != nil {
+			r.counts(false, w.s.seq)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,163 @@
+package session
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// DefaultRunDir is where the sockets of mounts are.
+const DefaultRunDir = "/run/valise/mounts"
+
+// ErrNotMounted says that no process serves a mount at a directory.
+var ErrNotMounted = errors.New("no profile is mounted there")
+
+func socketPath(runDir, dir string) string {
+	sum := sha256.Sum256([]byte(dir))
+	return filepath.Join(runDir, hex.EncodeToString(sum[:12])+".sock")
+}
+
+// Control answers Client on a socket in runDir until ctx ends.
+func (s *Session) Control(ctx context.Context, runDir string) error {
+	if err := os.MkdirAll(runDir, 0o700); err != nil {
+		return err
+	}
+	path := socketPath(runDir, s.cfg.Dir)
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(s.Status())
+	})
+	mux.HandleFunc("POST /sync", func(w http.ResponseWriter, r *http.Request) {
+		if err := s.Sync(r.Context()); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
+	mux.HandleFunc("POST /unmount", func(w http.ResponseWriter, _ *http.Request) {
+		s.Unmount()
+		<-s.closed
+		if s.closeErr != nil {
+			http.Error(w, s.closeErr.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
+	server := &http.Server{Handler: mux}
+	stopped := make(chan error, 1)
+	context.AfterFunc(ctx, func() {
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTime)
+		defer cancel()
+		stopped <- server.Shutdown(last)
+	})
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return <-stopped
+}
+
+// answerTime is how long answers under way may take at the end.
+const answerTime = 2 * time.Second
+
+// Client speaks to the process that serves a mount.
+type Client struct{ http *http.Client }
+
+// Dial returns a Client of the mount at dir, or ErrNotMounted.
+func Dial(runDir, dir string) (*Client, error) {
+	c, err := dialSocket(socketPath(runDir, dir))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	return c, nil
+}
+
+func dialSocket(path string) (*Client, error) {
+	conn, err := net.Dial("unix", path)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
+		return nil, ErrNotMounted
+	}
+	if err != nil {
+		return nil, err
+	}
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}
+	return &Client{http: &http.Client{Transport: &http.Transport{DialContext: dial}}}, conn.Close()
+}
+
+// Mounts returns a Client of each mount that is served.
+func Mounts(runDir string) ([]*Client, error) {
+	names, err := filepath.Glob(filepath.Join(runDir, "*.sock"))
+	if err != nil {
+		return nil, err
+	}
+	var out []*Client
+	for _, name := range names {
+		c, err := dialSocket(name)
+		if errors.Is(err, ErrNotMounted) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+// Sync asks for a save and waits for it.
+func (c *Client) Sync(ctx context.Context) error { return c.do(ctx, http.MethodPost, "/sync", nil) }
+
+// Unmount asks the process to unmount, save and end, and waits until it has saved.
+func (c *Client) Unmount(ctx context.Context) error {
+	return c.do(ctx, http.MethodPost, "/unmount", nil)
+}
+
+// Status asks how the mount is.
+func (c *Client) Status(ctx context.Context) (st Status, err error) {
+	return st, c.do(ctx, http.MethodGet, "/status", &st)
+}
+
+func (c *Client) do(ctx context.Context, method, path string, out any) error {
+	req, err := http.NewRequestWithContext(ctx, method, "http://mount"+path, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode >= http.StatusBadRequest {
+		return errors.New(string(bytes.TrimSpace(body)))
+	}
+	if out == nil {
+		return nil
+	}
+	return json.Unmarshal(body, out)
+}

@@ -1,0 +1,86 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"valise/store"
+)
+
+// Finish saves what an earlier mount of the profile left unsaved on this host, without
+// mounting it. It reports whether there was anything.
+func Finish(ctx context.Context, cfg Config) (bool, error) {
+	cfg.defaults()
+	s := &Session{cfg: cfg, log: cfg.Log, ending: make(chan struct{})}
+	s.work, s.stop = context.WithCancel(context.WithoutCancel(ctx))
+	found, err := s.finishPending(ctx)
+	if err != nil {
+		err = fmt.Errorf("finish saving %s: %w", cfg.URL, err)
+	}
+	return found, errors.Join(err, s.release())
+}
+
+func (s *Session) finishPending(ctx context.Context) (bool, error) {
+	var err error
+	if s.home, err = openHome(HomePath(s.cfg.StateDir, s.cfg.URL)); err != nil {
+		return false, err
+	}
+	old, pending, err := s.home.load()
+	if err != nil || !pending {
+		return false, err
+	}
+	if old.Complete {
+		return false, s.home.drop(old)
+	}
+	s.meter = &store.Meter{Bucket: s.cfg.Bucket}
+	if s.repo, err = store.Open(ctx, store.Config{Bucket: s.meter, Log: s.log}); err != nil {
+		return true, err
+	}
+	if err := s.takeUp(ctx, old); err != nil {
+		return true, err
+	}
+	if s.state.Mount != old.Mount {
+		// takeUp has saved it beside the main line, and begun a mount that nobody wants.
+		s.state.Complete = true
+		return true, errors.Join(s.home.save(s.state), s.home.drop(s.state), s.lease.Release(ctx), s.repo.Unpin(ctx, s.state.Mount))
+	}
+	if err := s.openCache(); err != nil {
+		return true, err
+	}
+	if err := s.renew(s.base); err != nil {
+		return true, err
+	}
+	return true, s.finish(ctx, true)
+}
+
+// Pending returns the status of the profiles in stateDir that have unsaved changes and
+// are not mounted.
+func Pending(stateDir string) ([]Status, error) {
+	files, err := filepath.Glob(filepath.Join(stateDir, "s3", "*", "state.json"))
+	if err != nil {
+		return nil, err
+	}
+	var out []Status
+	for _, name := range files {
+		h, err := openHome(filepath.Dir(name))
+		if errors.Is(err, ErrLocked) || errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		old, found, err := h.load()
+		if err = errors.Join(err, h.close()); err != nil {
+			return nil, err
+		}
+		if found && !old.Complete {
+			st := Status{URL: old.URL, Dir: old.Dir, Mount: old.Mount, State: "pending", Base: old.Base.Name(), Conflict: old.Saved.Conflict}
+			st.saved(old.Saved)
+			out = append(out, st)
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,100 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"valise/layer"
+	"valise/store"
+	"valise/tree"
+)
+
+// ErrNotEmpty says that a profile has snapshots already.
+var ErrNotEmpty = errors.New("the profile has snapshots already: import into one that is new")
+
+// Import makes the first snapshot of a new profile from a directory, which nobody
+// should write to meanwhile. Of cfg it uses Bucket, URL, Host, Lease, SingleHost,
+// Filter and Log.
+func Import(ctx context.Context, cfg Config, dir string, progress func(store.WriterStats)) (_ store.Snapshot, skipped []layer.Skipped, err error) {
+	cfg.defaults()
+	repo, err := store.OpenOrCreate(ctx, store.Config{Bucket: cfg.Bucket, Log: cfg.Log, SingleHost: cfg.SingleHost})
+	if err != nil {
+		return store.Snapshot{}, nil, fmt.Errorf("import into %s: %w", cfg.URL, err)
+	}
+	defer repo.Close()
+	lease, err := repo.Acquire(ctx, store.Claim{Host: cfg.Host, Mount: store.NewID(), TTL: cfg.Lease})
+	if err != nil {
+		return store.Snapshot{}, nil, fmt.Errorf("import into %s: %w", cfg.URL, err)
+	}
+	defer func() { err = errors.Join(err, lease.Release(context.WithoutCancel(ctx))) }()
+	head, err := repo.HeadUnder(ctx, lease)
+	if err == nil && head.Epoch != 0 {
+		err = ErrNotEmpty
+	}
+	if err != nil {
+		return store.Snapshot{}, nil, fmt.Errorf("import into %s: %w", cfg.URL, err)
+	}
+	work, stop := context.WithCancel(ctx)
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		for work.Err() == nil {
+			select {
+			case <-work.Done():
+			case <-time.After(cfg.Lease / 4):
+				_ = lease.Renew(work) // the commit tells whether the lease is still held
+			}
+		}
+	}()
+	s, scan, err := importTree(ctx, repo, lease, cfg, dir, progress)
+	stop()
+	<-kept
+	if err != nil {
+		return store.Snapshot{}, nil, fmt.Errorf("import %s into %s: %w", dir, cfg.URL, err)
+	}
+	return s, scan.Skipped, nil
+}
+
+func importTree(ctx context.Context, repo *store.Repo, lease *store.Lease, cfg Config, dir string, progress func(store.WriterStats)) (store.Snapshot, *layer.Scan, error) {
+	base := emptyTree()
+	writer := repo.NewWriter(base, nil)
+	sink := layer.Sink(writer)
+	if progress != nil {
+		sink = &reportingSink{writer, progress}
+	}
+	scanner, err := layer.NewScanner(layer.ScannerConfig{Upper: dir, Base: base, Filter: cfg.Filter, Sink: sink, Log: cfg.Log})
+	if err != nil {
+		return store.Snapshot{}, nil, err
+	}
+	scan, err := scanner.Scan(ctx, true)
+	if err := errors.Join(err, writer.Flush(ctx), scanner.Close()); err != nil {
+		return store.Snapshot{}, nil, err
+	}
+	patch, err := scan.Builder.Finish(writer.PackSize)
+	if err != nil {
+		return store.Snapshot{}, nil, err
+	}
+	index, whole, err := repo.SaveIndex(ctx, nil, base, patch)
+	if err != nil {
+		return store.Snapshot{}, nil, err
+	}
+	s := store.Snapshot{Index: index, Time: time.Now().UTC()}
+	s.Files, s.Size = whole.Total()
+	s, err = repo.Commit(ctx, lease, store.Snapshot{}, s, whole)
+	return s, scan, err
+}
+
+// reportingSink tells how far it is.
+type reportingSink struct {
+	*store.Writer
+	report func(store.WriterStats)
+}
+
+// Block implements layer.Sink.
+func (s *reportingSink) Block(ctx context.Context, raw []byte) (tree.Blob, error) {
+	b, err := s.Writer.Block(ctx, raw)
+	s.report(s.Writer.Stats())
+	return b, err
+}

@@ -1,0 +1,263 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"valise/cache"
+	"valise/fusefs"
+	"valise/layer"
+	"valise/store"
+)
+
+// mount shows the base with the upper on it at Dir, or takes over what a process that
+// died had mounted there.
+func (s *Session) mount() error {
+	if err := s.openCache(); err != nil {
+		return err
+	}
+	if err := s.renew(s.base); err != nil {
+		return err
+	}
+	lower := s.home.file("lower")
+	if err := os.MkdirAll(lower, 0o700); err != nil {
+		return err
+	}
+	s.stack = &layer.Stack{Lower: lower, Upper: s.home.layer(s.state.Mount, "upper"), Work: s.home.layer(s.state.Mount, "work"), Target: s.cfg.Dir}
+	if err := s.serve(lower); err != nil {
+		return err
+	}
+	if s.cfg.Device != nil {
+		return nil
+	}
+	if err := s.stack.Mount(); err != nil {
+		s.stack = nil
+		return err
+	}
+	return nil
+}
+
+// mountReadOnly shows a snapshot at Dir and nothing else.
+func (s *Session) mountReadOnly(ctx context.Context) error {
+	snapshot, err := s.repo.Find(ctx, s.cfg.Snapshot)
+	if err != nil && !(errors.Is(err, store.ErrNoSnapshot) && s.cfg.Snapshot == "") {
+		return err
+	}
+	mount := store.NewID()
+	s.state = state{URL: s.cfg.URL, Dir: s.cfg.Dir, Profile: s.repo.ID(), Mount: mount, Base: snapshot, Saved: snapshot}
+	if err := s.repo.Pin(ctx, s.claim(mount), snapshot); err != nil {
+		return err
+	}
+	if s.base, err = s.tree(ctx, snapshot); err != nil {
+		return err
+	}
+	if err := s.openCache(); err != nil {
+		return err
+	}
+	return s.serve(s.cfg.Dir)
+}
+
+func (s *Session) openCache() (err error) {
+	s.packs, err = cache.Open(cache.Config{
+		Dir: s.cfg.CacheDir, Limit: s.cfg.CacheSize, Bucket: s.meter, Coder: s.repo.Coder(),
+		Patience: s.cfg.Patience, Rate: max(0, s.cfg.Prefetch), Log: s.log,
+	})
+	return err
+}
+
+// serve mounts the lower, or goes on serving it.
+func (s *Session) serve(dir string) error {
+	cfg := fusefs.Config{Tree: s.base, Content: s.packs, Generation: s.state.Base.Seq + 1, Patience: s.cfg.Patience, Name: "valise", Log: s.log}
+	var err error
+	if s.cfg.Device != nil {
+		s.server, err = fusefs.Resume(cfg, dir, s.cfg.Device, s.cfg.Init)
+	} else {
+		s.server, err = fusefs.Mount(cfg, dir)
+	}
+	if err != nil || s.cfg.Keep == nil {
+		return err
+	}
+	device, err := s.server.Device()
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.cfg.Keep(device, s.server.Init()), device.Close())
+}
+
+// start runs what goes on beside the mount.
+func (s *Session) start() {
+	s.setStatus(func(st *Status) {
+		st.URL, st.Dir, st.Host, st.Mount = s.cfg.URL, s.cfg.Dir, s.cfg.Host, s.state.Mount
+		st.ReadOnly, st.Base, st.State = s.cfg.ReadOnly, s.state.Base.Name(), "mounted"
+		st.saved(s.state.Saved)
+		st.Limit = s.cfg.SizeLimit
+	})
+	if !s.cfg.ReadOnly {
+		s.running.Go(s.keepLease)
+		s.running.Go(s.saveRegularly)
+	}
+	if s.cfg.Prefetch >= 0 {
+		s.running.Go(func() {
+			if err := fusefs.Prefetch(s.work, s.base, s.packs, s.log); err != nil && s.work.Err() == nil {
+				s.log.Info("background prefetch has ended early", "url", s.cfg.URL, "error", err)
+			}
+		})
+	}
+}
+
+// Run keeps the session until ctx ends, Unmount is asked for, or somebody unmounts the
+// lower for good. It does not close it.
+func (s *Session) Run(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+	case <-s.ending:
+	case <-s.server.Done():
+	}
+}
+
+// Unmount asks the one who runs the session to end it.
+func (s *Session) Unmount() { s.end.Do(func() { close(s.ending) }) }
+
+// ErrUnsaved says that changes remain in the state directory. They are taken up by the
+// next mount of the profile on this host, or by Finish.
+var ErrUnsaved = errors.New("unsaved changes remain")
+
+// Close unmounts, saves what is left and gives the lease back. It tries for
+// Config.Patience; ErrUnsaved says that it did not succeed.
+func (s *Session) Close(ctx context.Context) (err error) {
+	defer func() {
+		s.closeErr = err
+		close(s.closed)
+	}()
+	s.setStatus(func(st *Status) { st.State = "ending" })
+	if s.cfg.ReadOnly {
+		err := s.unmountReadOnly(ctx)
+		return errors.Join(err, s.release())
+	}
+	quiet := s.unmount()
+	s.stop()
+	s.running.Wait()
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Patience)
+	defer cancel()
+	if err = s.finish(ctx, quiet); err != nil {
+		err = fmt.Errorf("%w in %s: %w", ErrUnsaved, s.home.path, err)
+	}
+	return errors.Join(err, s.release())
+}
+
+// finish does the last save and gives everything back.
+func (s *Session) finish(ctx context.Context, quiet bool) error {
+	if err := s.lease.Drain(ctx); err != nil {
+		s.log.Warn("draining", "url", s.cfg.URL, "error", err)
+	}
+	for wait := time.Second; ; wait *= 2 {
+		err := s.save(ctx, true)
+		if err == nil {
+			break
+		}
+		s.log.Warn("last save", "url", s.cfg.URL, "error", err)
+		if errors.Is(err, ErrOverLimit) || ctx.Err() != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(wait):
+		}
+	}
+	if !quiet {
+		return errors.New("the mount is still in use somewhere: it was detached, and what is written there from now on is not saved yet")
+	}
+	s.state.Complete = true
+	if err := s.home.save(s.state); err != nil {
+		return err
+	}
+	if err := s.home.drop(s.state); err != nil {
+		return err
+	}
+	if !s.lost.Load() {
+		if err := s.lease.Release(ctx); err != nil {
+			s.log.Warn("releasing the lease", "url", s.cfg.URL, "error", err)
+		}
+	}
+	if err := s.repo.Unpin(ctx, s.state.Mount); err != nil {
+		s.log.Warn("removing the pin", "url", s.cfg.URL, "error", err)
+	}
+	return nil
+}
+
+// quietTime is how long Close waits for a mount that was in use to be let go.
+const quietTime = 10 * time.Second
+
+// unmount takes the mount away and reports whether that is proved: nothing can write
+// to the upper any more. The end of the FUSE connection is the proof, for an overlay
+// that lives on anywhere holds it.
+func (s *Session) unmount() bool {
+	if err := s.stack.Unmount(); err != nil {
+		s.log.Info("the mount is in use, detaching it", "dir", s.cfg.Dir, "error", err)
+		if err := s.stack.Detach(); err != nil {
+			s.log.Warn("detach", "dir", s.cfg.Dir, "error", err)
+		}
+	}
+	if err := s.server.Unmount(); err != nil {
+		if err := s.server.Detach(); err != nil {
+			s.log.Warn("detach the lower", "error", err)
+		}
+	}
+	select {
+	case <-s.server.Done():
+		return true
+	case <-time.After(quietTime):
+		return false
+	}
+}
+
+func (s *Session) unmountReadOnly(ctx context.Context) error {
+	s.stop()
+	err := s.server.Unmount()
+	if err != nil {
+		err = s.server.Detach()
+	}
+	s.running.Wait()
+	if unpinErr := s.repo.Unpin(ctx, s.state.Mount); unpinErr != nil {
+		s.log.Warn("removing the pin", "url", s.cfg.URL, "error", unpinErr)
+	}
+	return err
+}
+
+// release frees what the process holds; what is mounted stays as it is.
+func (s *Session) release() error {
+	s.stop()
+	s.running.Wait()
+	var errs []error
+	for _, scanner := range []*layer.Scanner{s.scanner, s.measure} {
+		if scanner != nil {
+			errs = append(errs, scanner.Close())
+		}
+	}
+	if s.packs != nil {
+		s.packs.Close()
+	}
+	if s.base != nil && (s.server == nil || isDone(s.server.Done())) {
+		errs = append(errs, s.base.Close())
+	}
+	if s.repo != nil {
+		s.repo.Close()
+	}
+	if s.home != nil {
+		errs = append(errs, s.home.close())
+	}
+	return errors.Join(errs...)
+}
+
+func isDone(done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,251 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/docker/go-units"
+
+	"valise/layer"
+	"valise/store"
+	"valise/tree"
+)
+
+// ErrOverLimit says that the home is larger than its limit: nothing is saved until it
+// fits again, and nothing is dropped.
+var ErrOverLimit = errors.New("the home exceeds its size limit")
+
+// renew makes a scanner and a writer that remember nothing. The writer does not store
+// again what known has.
+func (s *Session) renew(known *tree.Tree) error {
+	if s.scanner != nil {
+		if err := s.scanner.Close(); err != nil {
+			return err
+		}
+	}
+	s.writer = s.repo.NewWriter(known, func(id tree.PackID, body []byte) {
+		_ = s.packs.Add(id, body) // nothing is lost if the cache has no room
+	})
+	var err error
+	s.scanner, err = layer.NewScanner(s.scannerConfig(s.writer))
+	return err
+}
+
+func (s *Session) scannerConfig(sink layer.Sink) layer.ScannerConfig {
+	return layer.ScannerConfig{
+		Upper: s.home.layer(s.state.Mount, "upper"), Merged: s.cfg.Dir, Base: s.base, Filter: s.cfg.Filter, Sink: sink, Log: s.log,
+	}
+}
+
+// Sync saves: when it returns nil, everything written before the call is in a durable
+// snapshot.
+func (s *Session) Sync(ctx context.Context) error {
+	if s.cfg.ReadOnly {
+		return nil
+	}
+	return s.save(ctx, false)
+}
+
+// save is Sync; final says that the mount is gone, so that nobody writes.
+func (s *Session) save(ctx context.Context, final bool) error {
+	s.syncing.Lock()
+	defer s.syncing.Unlock()
+	started := time.Now()
+	saved, err := s.saveOnce(ctx, final)
+	if errors.Is(err, store.ErrMarked) {
+		// The objects are about to go: store everything anew, as if the base had nothing.
+		if err = s.renew(emptyTree()); err == nil {
+			saved, err = s.saveOnce(ctx, final)
+		}
+	}
+	s.setStatus(func(st *Status) {
+		st.LastTry = started
+		st.OverLimit = errors.Is(err, ErrOverLimit)
+		st.Error = ""
+		if err != nil {
+			st.Error = err.Error()
+			return
+		}
+		if saved != nil {
+			st.saved(*saved)
+		}
+		st.LastSave = started
+	})
+	return err
+}
+
+func emptyTree() *tree.Tree {
+	t, err := tree.NewBuilder(tree.Whole, tree.Entry{Attr: tree.Attr{Mode: 0o40755}}).Finish(nil)
+	if err != nil {
+		panic(err) // it is a constant
+	}
+	return t
+}
+
+// saveOnce returns the new snapshot, or nil if there was nothing to save.
+func (s *Session) saveOnce(ctx context.Context, final bool) (*store.Snapshot, error) {
+	if err := s.checkLimit(ctx); err != nil {
+		return nil, err
+	}
+	before := s.writer.Stats()
+	scan, err := s.scanner.Scan(ctx, final)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("scan: %w", err), s.writer.Flush(ctx))
+	}
+	s.note(scan)
+	if !scan.Changed {
+		return nil, s.writer.Flush(ctx)
+	}
+	if err := s.writer.Flush(ctx); err != nil {
+		return nil, err
+	}
+	scan.Builder.Order(s.server.Touched())
+	patch, err := scan.Builder.Finish(s.writer.PackSize)
+	if err != nil {
+		return nil, fmt.Errorf("scan: %w", err)
+	}
+	index, whole, err := s.repo.SaveIndex(ctx, s.state.Base.Index, s.base, patch)
+	if err != nil {
+		return nil, err
+	}
+	next := store.Snapshot{Index: index, Time: time.Now().UTC()}
+	next.Files, next.Size = whole.Total()
+	if next, err = s.commit(ctx, next, whole); err != nil {
+		return nil, err
+	}
+	s.scanner.Committed(scan)
+	s.state.Saved = next
+	if err := s.home.save(s.state); err != nil {
+		return nil, err
+	}
+	after := s.writer.Stats()
+	s.log.Info("saved", "url", s.cfg.URL, "snapshot", next.Name(), "files", scan.Files, "bytes", after.Bytes-before.Bytes,
+		"packs", after.Packs-before.Packs, "size", next.Size, "quiescent", scan.Quiescent)
+	return &next, nil
+}
+
+// commit makes next the head or, if the lease is lost, keeps it beside the main line.
+func (s *Session) commit(ctx context.Context, next store.Snapshot, whole *tree.Tree) (store.Snapshot, error) {
+	if !s.lost.Load() {
+		done, err := s.repo.Commit(ctx, s.lease, s.state.Saved, next, whole)
+		if !errors.Is(err, store.ErrLeaseLost) {
+			return done, err
+		}
+		s.loseLease(err)
+	}
+	return s.repo.CommitConflict(ctx, s.claim(s.state.Mount), s.state.Saved, next)
+}
+
+func (s *Session) loseLease(err error) {
+	if s.lost.Swap(true) {
+		return
+	}
+	s.log.Error("this mount has lost the profile; its changes are kept in snapshots of their own, see valise snapshots",
+		"url", s.cfg.URL, "error", err)
+	s.setStatus(func(st *Status) { st.Conflict = true })
+}
+
+// saveAside keeps a pending upper beside the main line, on which another host has gone on.
+func (s *Session) saveAside(ctx context.Context) error {
+	s.lost.Store(true)
+	defer s.lost.Store(false)
+	if err := s.openCache(); err != nil {
+		return err
+	}
+	defer func() {
+		s.packs.Close()
+		s.packs = nil
+	}()
+	if err := s.renew(s.base); err != nil {
+		return err
+	}
+	if err := s.save(ctx, true); err != nil {
+		return err
+	}
+	s.log.Warn("changes of an earlier mount are kept as a snapshot of their own, because another host has gone on meanwhile",
+		"url", s.cfg.URL, "snapshot", s.state.Saved.Name())
+	s.state.Complete = true
+	if err := s.home.save(s.state); err != nil {
+		return err
+	}
+	if err := s.home.drop(s.state); err != nil {
+		return err
+	}
+	return s.repo.Unpin(ctx, s.state.Mount)
+}
+
+// checkLimit compares the size that the home has now with its limit, before anything
+// is uploaded.
+func (s *Session) checkLimit(ctx context.Context) error {
+	if s.cfg.SizeLimit == 0 {
+		return nil
+	}
+	if s.measure == nil {
+		var err error
+		if s.measure, err = layer.NewScanner(s.scannerConfig(nil)); err != nil {
+			return err
+		}
+	}
+	scan, err := s.measure.Scan(ctx, false)
+	if err != nil {
+		return err
+	}
+	s.measure.Committed(scan)
+	patch, err := scan.Builder.Finish(nil)
+	if err != nil {
+		return err
+	}
+	now, err := tree.Apply(s.base, patch)
+	if err != nil {
+		return err
+	}
+	_, size := now.Total()
+	s.setStatus(func(st *Status) { st.Size = size })
+	if size > s.cfg.SizeLimit {
+		return fmt.Errorf("%w: %s of %s", ErrOverLimit, units.BytesSize(float64(size)), units.BytesSize(float64(s.cfg.SizeLimit)))
+	}
+	return nil
+}
+
+// saveRegularly saves every interval.
+func (s *Session) saveRegularly() {
+	timer := time.NewTicker(s.cfg.Interval)
+	defer timer.Stop()
+	for {
+		select {
+		case <-s.work.Done():
+			return
+		case <-timer.C:
+		}
+		if err := s.Sync(s.work); err != nil && s.work.Err() == nil {
+			s.log.Warn("save", "url", s.cfg.URL, "error", err)
+		}
+	}
+}
+
+// keepLease renews the lease in good time, until it is lost.
+func (s *Session) keepLease() {
+	interval := s.cfg.Lease / 4
+	for wait := interval; ; {
+		select {
+		case <-s.work.Done():
+			return
+		case <-time.After(wait):
+		}
+		if s.lost.Load() {
+			return
+		}
+		err := s.lease.Renew(s.work)
+		wait = interval
+		switch {
+		case err == nil || s.work.Err() != nil:
+		case errors.Is(err, store.ErrLeaseLost):
+			s.loseLease(err)
+		default:
+			s.log.Warn("renew the lease", "url", s.cfg.URL, "error", err, "left", s.lease.Left())
+			wait = interval / 4
+		}
+	}
+}

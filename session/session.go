@@ -1,0 +1,332 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"valise/cache"
+	"valise/fusefs"
+	"valise/layer"
+	"valise/store"
+	"valise/tree"
+)
+
+// OnHeld says what happens where another mount holds the lease.
+type OnHeld string
+
+// The values of OnHeld.
+const (
+	Fail     OnHeld = "fail"     // an error that names the holder; one that is still saving is waited for
+	Wait     OnHeld = "wait"     // until it is free
+	ReadOnly OnHeld = "readonly" // a read-only mount of the newest snapshot
+)
+
+// Config says what to mount, where and how. Bucket, URL, Dir, StateDir and Host are
+// required.
+type Config struct {
+	Bucket   store.Bucket
+	URL      string // of the profile, in its canonical form
+	Dir      string // the mount point, an absolute path
+	StateDir string // on a local file system
+	CacheDir string // of packs, may be shared by mounts; "" is "cache" in StateDir
+	Host     string // this host's name
+
+	OnHeld     OnHeld
+	SingleHost bool          // see store.Config
+	ReadOnly   bool          // nothing is saved, no lease is taken
+	Snapshot   string        // with ReadOnly: the name of the one to show, "" is the newest
+	Interval   time.Duration // between saves, 0 for a minute
+	Lease      time.Duration // 0 for store.DefaultLease
+	Patience   time.Duration // how long the last save and a read wait for the store, 0 for a minute
+	Filter     *layer.Filter // nil saves everything
+	SizeLimit  int64         // bytes of the home; above it nothing is saved; 0 is no limit
+	CacheSize  int64         // bytes of packs on the disk, 0 is no limit
+	Prefetch   int64         // bytes a second for the background prefetch, 0 is no bound, less than 0 is none
+	UID, GID   uint32        // owner of a home that is new
+	Mode       uint32        // and its permissions, 0 for 0700
+
+	// Device and Init take over the FUSE connection of a process that died. Keep is
+	// given that of this one.
+	Device *os.File
+	Init   []byte
+	Keep   func(device *os.File, init []byte) error
+
+	Log *slog.Logger // nil is slog.Default
+}
+
+func (c *Config) defaults() {
+	if c.Interval == 0 {
+		c.Interval = time.Minute
+	}
+	if c.Lease == 0 {
+		c.Lease = store.DefaultLease
+	}
+	if c.Patience == 0 {
+		c.Patience = time.Minute
+	}
+	if c.CacheDir == "" {
+		c.CacheDir = c.StateDir + "/cache"
+	}
+	if c.Mode == 0 {
+		c.Mode = 0o700
+	}
+	if c.OnHeld == "" {
+		c.OnHeld = Fail
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+}
+
+// Session is a mounted profile.
+type Session struct {
+	cfg    Config
+	log    *slog.Logger
+	meter  *store.Meter
+	repo   *store.Repo
+	lease  *store.Lease // nil when read-only
+	home   *home        // nil when read-only
+	base   *tree.Tree
+	packs  *cache.Cache
+	server *fusefs.Server
+	stack  *layer.Stack // nil when read-only
+
+	work    context.Context // ends the goroutines
+	stop    context.CancelFunc
+	running sync.WaitGroup
+
+	syncing sync.Mutex // syncing guards what a save uses: state, scanner, writer
+	state   state
+	scanner *layer.Scanner
+	measure *layer.Scanner // reads sizes only; nil without a limit
+	writer  *store.Writer
+	lost    atomic.Bool // the lease: saves go beside the main line
+
+	mu     sync.Mutex // mu guards status
+	status Status
+
+	ending chan struct{} // closed when an unmount was asked for
+	end    sync.Once
+
+	closed   chan struct{} // closed at the end of Close, which sets closeErr before
+	closeErr error
+}
+
+// Open mounts the profile. When it returns, Dir can be used.
+func Open(ctx context.Context, cfg Config) (*Session, error) {
+	cfg.defaults()
+	s := &Session{cfg: cfg, log: cfg.Log, ending: make(chan struct{}), closed: make(chan struct{})}
+	s.work, s.stop = context.WithCancel(context.WithoutCancel(ctx))
+	if err := s.open(ctx); err != nil {
+		return nil, errors.Join(err, s.release())
+	}
+	s.start()
+	return s, nil
+}
+
+func (s *Session) open(ctx context.Context) error {
+	s.meter = &store.Meter{Bucket: s.cfg.Bucket}
+	open := store.OpenOrCreate
+	if s.cfg.ReadOnly {
+		open = store.Open
+	}
+	var err error
+	if !s.cfg.ReadOnly {
+		if s.home, err = openHome(HomePath(s.cfg.StateDir, s.cfg.URL)); err != nil {
+			return fmt.Errorf("mount %s: %w", s.cfg.URL, err)
+		}
+		if err := layer.CheckUpper(s.home.path); err != nil {
+			return err
+		}
+	}
+	repo, err := open(ctx, store.Config{Bucket: s.meter, Log: s.log, SingleHost: s.cfg.SingleHost})
+	if err != nil {
+		return fmt.Errorf("mount %s: %w", s.cfg.URL, err)
+	}
+	s.repo = repo
+	if s.cfg.ReadOnly {
+		return s.mountReadOnly(ctx)
+	}
+	err = s.begin(ctx)
+	var held *store.HeldError
+	if errors.As(err, &held) && s.cfg.OnHeld == ReadOnly {
+		s.log.Warn("mounted read-only: "+held.Error(), "url", s.cfg.URL)
+		s.cfg.ReadOnly = true
+		if err := s.home.close(); err != nil {
+			return err
+		}
+		s.home = nil
+		return s.mountReadOnly(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("mount %s: %w", s.cfg.URL, err)
+	}
+	return s.mount()
+}
+
+// begin takes the lease, decides what is mounted and makes it ready on the disk.
+func (s *Session) begin(ctx context.Context) error {
+	old, pending, err := s.home.load()
+	if err != nil {
+		return err
+	}
+	if pending && old.Complete {
+		if err := s.home.drop(old); err != nil {
+			return err
+		}
+		pending = false
+	}
+	if pending {
+		return s.takeUp(ctx, old)
+	}
+	return s.fresh(ctx)
+}
+
+// acquire takes the lease as Config.OnHeld says.
+func (s *Session) acquire(ctx context.Context, mount string) error {
+	claim := s.claim(mount)
+	told := ""
+	for {
+		var err error
+		s.lease, err = s.repo.Acquire(ctx, claim)
+		var held *store.HeldError
+		if err == nil || !errors.As(err, &held) {
+			return err
+		}
+		if s.cfg.OnHeld != Wait && !(s.cfg.OnHeld == Fail && held.State == store.LeaseDraining) {
+			return held
+		}
+		if told != held.Error() {
+			told = held.Error()
+			s.log.Info("waiting: "+told, "url", s.cfg.URL)
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(held, ctx.Err())
+		case <-time.After(min(2*time.Second, held.Left)):
+		}
+	}
+}
+
+func (s *Session) claim(mount string) store.Claim {
+	return store.Claim{Host: s.cfg.Host, Mount: mount, TTL: s.cfg.Lease}
+}
+
+// fresh takes the lease and prepares a new upper on the newest snapshot.
+func (s *Session) fresh(ctx context.Context) error {
+	// The newest snapshot as it is before the lease is taken is most likely the one to
+	// be mounted: reading it meanwhile saves round trips.
+	ahead := make(chan readAhead, 1)
+	go func() { ahead <- s.readHead(ctx) }()
+
+	mount := store.NewID()
+	if err := s.acquire(ctx, mount); err != nil {
+		return err
+	}
+	pinned := make(chan error, 1)
+	head, err := s.repo.HeadUnder(ctx, s.lease)
+	if err != nil {
+		return err
+	}
+	go func() { pinned <- s.repo.Pin(ctx, s.claim(mount), head) }()
+	read := <-ahead
+	base := read.tree
+	if read.err != nil || read.head.Nonce != head.Nonce {
+		base, err = s.tree(ctx, head)
+	}
+	if err = errors.Join(err, <-pinned); err != nil {
+		return err
+	}
+	s.state = state{URL: s.cfg.URL, Dir: s.cfg.Dir, Profile: s.repo.ID(), Mount: mount, Base: head, Saved: head}
+	if err := s.home.begin(s.state, base); err != nil {
+		return err
+	}
+	return s.mapBase()
+}
+
+// readAhead is a snapshot that was read before it was known to be the one wanted.
+type readAhead struct {
+	head store.Snapshot
+	tree *tree.Tree
+	err  error
+}
+
+func (s *Session) readHead(ctx context.Context) (r readAhead) {
+	r.head, r.err = s.repo.Head(ctx)
+	if errors.Is(r.err, store.ErrNoSnapshot) {
+		r.err = nil
+	}
+	if r.err == nil {
+		r.tree, r.err = s.tree(ctx, r.head)
+	}
+	return r
+}
+
+// tree reads a snapshot's tree, or makes that of an empty home.
+func (s *Session) tree(ctx context.Context, head store.Snapshot) (*tree.Tree, error) {
+	if head.Epoch != 0 {
+		return s.repo.Tree(ctx, head)
+	}
+	now := time.Now().UnixNano()
+	root := tree.Entry{Attr: tree.Attr{Mode: 0o40000 | s.cfg.Mode, UID: s.cfg.UID, GID: s.cfg.GID, Ino: 1, Mtime: now, Ctime: now}}
+	return tree.NewBuilder(tree.Whole, root).Finish(nil)
+}
+
+func (s *Session) mapBase() (err error) {
+	s.base, err = tree.Map(s.home.file("base.tree"))
+	return err
+}
+
+// takeUp goes on with an upper that an earlier process left, on its own base.
+func (s *Session) takeUp(ctx context.Context, old state) error {
+	if old.Profile != s.repo.ID() {
+		return fmt.Errorf("the unsaved changes in %s belong to another profile that was at this place (id %s, now %s): "+
+			"move that directory away to mount without them", s.home.path, old.Profile, s.repo.ID())
+	}
+	s.state = old
+	s.state.Dir = s.cfg.Dir
+	if err := s.home.save(s.state); err != nil {
+		return err
+	}
+	if err := s.mapBase(); err != nil {
+		return err
+	}
+	if err := s.home.makeLayer(old.Mount, s.base); err != nil {
+		return err
+	}
+	if err := s.acquire(ctx, old.Mount); err != nil {
+		return err
+	}
+	head, err := s.repo.HeadUnder(ctx, s.lease)
+	if err != nil {
+		return err
+	}
+	s.log.Info("going on with the changes of an earlier mount", "url", s.cfg.URL)
+	switch {
+	case head.Mount == old.Mount:
+		s.state.Saved = head // the record of its commit may have been cut off by a crash
+		return nil
+	case head.Nonce == old.Saved.Nonce:
+		return nil
+	case s.cfg.Device != nil:
+		s.loseLease(fmt.Errorf("%w: host %q saved snapshot %s", store.ErrLeaseLost, head.Host, head.Name()))
+		return nil
+	}
+	// Another host has worked on meanwhile, and nobody is using what is here.
+	if err := s.saveAside(ctx); err != nil {
+		return fmt.Errorf("keep the changes that an earlier mount left: %w", err)
+	}
+	if err := s.base.Close(); err != nil {
+		return err
+	}
+	if err := s.lease.Release(ctx); err != nil {
+		return err
+	}
+	return s.fresh(ctx)
+}

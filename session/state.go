@@ -1,0 +1,208 @@
+package session
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"valise/durable"
+	"valise/store"
+	"valise/tree"
+)
+
+// stateVersion is the form of state.json. Every version ever written stays readable.
+const stateVersion = 1
+
+// state is what must be known of a mount after a crash.
+type state struct {
+	Version  int            `json:"version"`
+	URL      string         `json:"url"`
+	Dir      string         `json:"dir"`
+	Profile  string         `json:"profile"`  // the repository's id
+	Mount    string         `json:"mount"`    // the id of this mount, and of its upper
+	Base     store.Snapshot `json:"base"`     // what the upper lies on; epoch 0 is the empty home
+	Saved    store.Snapshot `json:"saved"`    // the newest that has changes of the upper, or the base
+	Complete bool           `json:"complete"` // nothing of the upper is unsaved: it may be deleted
+}
+
+// home is a profile's directory below the state directory.
+type home struct {
+	path string
+	lock *os.File
+}
+
+// ErrLocked says that another process works on the profile's state.
+var ErrLocked = errors.New("another process has the profile mounted on this host")
+
+// HomePath is where the state of the profile at url lies.
+func HomePath(stateDir, url string) string {
+	sum := sha256.Sum256([]byte(url))
+	readable := strings.Map(func(r rune) rune {
+		if r == '-' || r == '.' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' {
+			return r
+		}
+		return '_'
+	}, strings.TrimSuffix(url[strings.Index(url, "://")+1:], "/"))
+	readable = strings.Trim(readable, "_")
+	return filepath.Join(stateDir, "s3", readable[max(0, len(readable)-80):]+"-"+hex.EncodeToString(sum[:6]))
+}
+
+// openHome makes the directory and takes its lock.
+func openHome(path string) (*home, error) {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(path, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("%w (its state is in %s)", ErrLocked, path)
+		}
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	h := &home{path: path, lock: f}
+	if err := h.emptyTrash(); err != nil {
+		h.close()
+		return nil, err
+	}
+	return h, nil
+}
+
+func (h *home) close() error { return h.lock.Close() }
+
+func (h *home) file(name string) string { return filepath.Join(h.path, name) }
+
+func (h *home) layer(mount, part string) string { return filepath.Join(h.path, "layers", mount, part) }
+
+// load returns the state, or false if there is none.
+func (h *home) load() (state, bool, error) { return loadState(h.path) }
+
+func loadState(dir string) (s state, found bool, err error) {
+	path := filepath.Join(dir, "state.json")
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, false, nil
+	}
+	if err != nil {
+		return s, false, err
+	}
+	if err := json.Unmarshal(data, &s); err != nil {
+		return s, false, fmt.Errorf("%s: %w", path, err)
+	}
+	if s.Version != stateVersion {
+		return s, false, fmt.Errorf("%s: version %d, this program reads version %d", path, s.Version, stateVersion)
+	}
+	return s, true, nil
+}
+
+func (h *home) save(s state) error {
+	s.Version = stateVersion
+	return durable.WriteJSON(h.file("state.json"), s)
+}
+
+// begin makes the directories of a new mount's upper, owned as the home is.
+func (h *home) begin(s state, base *tree.Tree) error {
+	err := durable.WriteFrom(h.file("base.tree"), func(w io.Writer) error {
+		_, err := w.Write(base.Bytes())
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := h.save(s); err != nil {
+		return err
+	}
+	return h.makeLayer(s.Mount, base)
+}
+
+// makeLayer makes what is missing of the upper's directories. The upper's own
+// attributes are those of the home: overlayfs shows them.
+func (h *home) makeLayer(mount string, base *tree.Tree) error {
+	upper := h.layer(mount, "upper")
+	if _, err := os.Lstat(upper); err == nil {
+		return nil
+	}
+	for _, dir := range []string{h.layer(mount, "work"), h.layer(mount, "new")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	if err := copyRoot(base, h.layer(mount, "new")); err != nil {
+		return err
+	}
+	if err := os.Rename(h.layer(mount, "new"), upper); err != nil {
+		return err
+	}
+	return durable.SyncDir(h.layer(mount, ""))
+}
+
+// copyRoot gives dir the attributes of the tree's root.
+func copyRoot(t *tree.Tree, dir string) error {
+	a := t.Attr(tree.Root)
+	if err := os.Lchown(dir, int(a.UID), int(a.GID)); err != nil {
+		return err
+	}
+	for name, value := range t.Xattrs(tree.Root) {
+		if err := unix.Lsetxattr(dir, string(name), value, 0); err != nil {
+			return fmt.Errorf("set %s of %s: %w", name, dir, err)
+		}
+	}
+	if err := unix.Chmod(dir, a.Mode&0o7777); err != nil {
+		return err
+	}
+	times := []unix.Timespec{unix.NsecToTimespec(a.Mtime), unix.NsecToTimespec(a.Mtime)}
+	return unix.UtimesNanoAt(unix.AT_FDCWD, dir, times, 0)
+}
+
+// drop deletes the upper that s says is saved: aside first, so that a crash can't leave
+// half an upper.
+func (h *home) drop(s state) error {
+	if !s.Complete {
+		return fmt.Errorf("drop %s: it is not saved", h.layer(s.Mount, ""))
+	}
+	if err := os.MkdirAll(h.file("trash"), 0o700); err != nil {
+		return err
+	}
+	err := os.Rename(h.layer(s.Mount, ""), filepath.Join(h.file("trash"), s.Mount))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, name := range []string{"state.json", "base.tree"} {
+		if err := os.Remove(h.file(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if err := durable.SyncDir(h.path); err != nil {
+		return err
+	}
+	return h.emptyTrash()
+}
+
+// emptyTrash finishes deletes, also of files that a crash left half written.
+func (h *home) emptyTrash() error {
+	if err := os.RemoveAll(h.file("trash")); err != nil {
+		return err
+	}
+	left, err := filepath.Glob(h.file(durable.TempPrefix + "*"))
+	if err != nil {
+		return err
+	}
+	for _, name := range left {
+		if err := os.Remove(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}

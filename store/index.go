@@ -1,0 +1,153 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"fmt"
+	"io"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/zeebo/blake3"
+	"golang.org/x/sync/errgroup"
+
+	"valise/tree"
+)
+
+const (
+	partTarget = 8 << 20
+	// A whole tree is written instead of a further patch when the patches on the last
+	// one are so many, or exceed such a part of it (and a size worth the trouble).
+	maxPatches     = 8
+	maxPatchPart   = 4
+	smallestPatchs = 256 << 10
+	maxTree        = 8 << 30
+)
+
+// SaveIndex stores the tree that is patch on base, whose index is of: as a patch, or
+// as a whole tree where that is cheaper for those who read it. It returns the index
+// for Commit and the whole tree.
+func (r *Repo) SaveIndex(ctx context.Context, of []Index, base, patch *tree.Tree) ([]Index, *tree.Tree, error) {
+	whole, err := tree.Apply(base, patch)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(of) > 0 {
+		x, err := r.saveTree(ctx, patch, func(size int64) bool {
+			for _, p := range of[1:] {
+				size += p.stored()
+			}
+			return len(of) <= maxPatches && (size <= smallestPatchs || size*maxPatchPart <= of[0].stored())
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+		if x != nil {
+			return append(of[:len(of):len(of)], *x), whole, nil
+		}
+	}
+	x, err := r.saveTree(ctx, whole, func(int64) bool { return true })
+	if err != nil {
+		return nil, nil, err
+	}
+	return []Index{*x}, whole, nil
+}
+
+// saveTree uploads a tree, unless accept refuses its compressed size.
+func (r *Repo) saveTree(ctx context.Context, t *tree.Tree, accept func(size int64) bool) (*Index, error) {
+	var buf bytes.Buffer
+	enc, err := zstd.NewWriter(&buf, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := enc.Write(t.Bytes()); err != nil {
+		return nil, err
+	}
+	if err := enc.Close(); err != nil {
+		return nil, err
+	}
+	data := buf.Bytes()
+	if !accept(int64(len(data))) {
+		return nil, nil
+	}
+	x := &Index{ID: NewID(), Size: int64(len(t.Bytes()))}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(packsAtOnce)
+	for len(data) > 0 {
+		part := data[:min(len(data), partTarget)]
+		data = data[len(part):]
+		sum := blake3.Sum256(part)
+		x.Parts = append(x.Parts, Part{Size: int64(len(part)), Sum: hex.EncodeToString(sum[:])})
+		key := x.key(len(x.Parts) - 1)
+		group.Go(func() error { return r.bucket.Put(ctx, key, part) })
+	}
+	if err := group.Wait(); err != nil {
+		return nil, fmt.Errorf("upload index: %w", err)
+	}
+	return x, nil
+}
+
+// Tree reads the tree of a snapshot.
+func (r *Repo) Tree(ctx context.Context, s Snapshot) (*tree.Tree, error) {
+	parts := make([][][]byte, len(s.Index))
+	group, fetch := errgroup.WithContext(ctx)
+	group.SetLimit(4 * packsAtOnce)
+	for i, x := range s.Index {
+		parts[i] = make([][]byte, len(x.Parts))
+		for j := range x.Parts {
+			group.Go(func() (err error) {
+				parts[i][j], err = r.indexPart(fetch, x, j)
+				return err
+			})
+		}
+	}
+	if err := group.Wait(); err != nil {
+		return nil, fmt.Errorf("read the index of snapshot %s: %w", s.Name(), err)
+	}
+	var whole *tree.Tree
+	for i, x := range s.Index {
+		t, err := decompress(x, parts[i])
+		parts[i] = nil
+		if err == nil && i > 0 {
+			t, err = tree.Apply(whole, t)
+		} else if err == nil && t.Kind() != tree.Whole {
+			err = fmt.Errorf("%w: it begins with a patch", ErrCorrupt)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the index of snapshot %s: %w", s.Name(), err)
+		}
+		whole = t
+	}
+	return whole, nil
+}
+
+func (r *Repo) indexPart(ctx context.Context, x Index, n int) ([]byte, error) {
+	data, err := r.bucket.Get(ctx, x.key(n))
+	if err != nil {
+		return nil, err
+	}
+	if sum := blake3.Sum256(data); hex.EncodeToString(sum[:]) != x.Parts[n].Sum {
+		return nil, fmt.Errorf("%s: %w: wrong checksum", x.key(n), ErrCorrupt)
+	}
+	return data, nil
+}
+
+func decompress(x Index, parts [][]byte) (*tree.Tree, error) {
+	readers := make([]io.Reader, len(parts))
+	for i, p := range parts {
+		readers[i] = bytes.NewReader(p)
+	}
+	if x.Size < 0 || x.Size > maxTree {
+		return nil, fmt.Errorf("index %s: %w: %d bytes", x.ID, ErrCorrupt, x.Size)
+	}
+	dec, err := zstd.NewReader(io.MultiReader(readers...), zstd.WithDecoderConcurrency(1))
+	if err != nil {
+		return nil, err
+	}
+	defer dec.Close()
+	data := make([]byte, x.Size)
+	if _, err := io.ReadFull(dec, data); err != nil {
+		return nil, fmt.Errorf("index %s: %w: %w", x.ID, ErrCorrupt, err)
+	}
+	return tree.Parse(data)
+}
