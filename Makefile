@@ -25,10 +25,11 @@ plugin-remove: ## remove it; profiles and state stay
 demo: ## show it all at work, in a minute, and clean up
 	scripts/demo.sh
 
-test: ## every test: unit, then integration on Debian's engine and a current one
+test: ## every test: unit, S3 mounts, then integration on Debian's engine and a current one
 	@unformatted=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')); \
 		test -z "$$unformatted" || { echo "gofmt: $$unformatted" >&2; exit 1; }
 	go vet -tags integration ./...
+	scripts/s3.sh install tests
 	CGO_ENABLED=1 go test -race ./...
 	scripts/test.sh
 

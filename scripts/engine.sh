@@ -28,35 +28,12 @@ say() { echo "engine: $*" >&2; }
 die() { say "$@"; exit 1; }
 usage() { sed -n '2,/^set -eu/s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 
-# apt PACKAGE... installs what is missing; a daemon in it is not started.
-apt() {
-    missing=
-    for package; do
-        dpkg-query -W -f '${Status}\n' "$package" 2>/dev/null |
-            grep -q ' installed$' || missing="$missing $package"
-    done
-    [ -n "$missing" ] || return 0
-    say "apt-get install$missing"
-    policy=/usr/sbin/policy-rc.d
-    if [ ! -e $policy ]; then
-        trap 'rm -f $policy' EXIT
-        printf '#!/bin/sh\nexit 101\n' >$policy
-        chmod 755 $policy
-    fi
-    log=$(mktemp)
-    # shellcheck disable=SC2086 # a list of words
-    { apt-get -q update && DEBIAN_FRONTEND=noninteractive \
-        apt-get -q -y --no-install-recommends install $missing; } \
-        >"$log" 2>&1 </dev/null || { cat "$log" >&2; rm "$log"; die "apt-get"; }
-    rm "$log"
-}
-
 install_debian() {
-    apt docker.io docker-compose busybox-static iproute2
+    "$top/scripts/apt.sh" docker.io docker-compose busybox-static iproute2
 }
 
 install_current() {
-    apt docker.io docker-compose busybox-static iproute2 \
+    "$top/scripts/apt.sh" docker.io docker-compose busybox-static iproute2 \
         gcc libc6-dev libseccomp-dev pkg-config
     pins="moby $moby, containerd $containerd, runc $runc"
     [ "$(cat "$bin/versions" 2>/dev/null)" != "$pins" ] || return 0

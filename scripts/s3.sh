@@ -2,11 +2,12 @@
 # S3 servers for the tests, the benchmarks and for people: real ones, of pinned
 # versions, built by Go into build/s3/bin, with nothing of the host changed.
 #
-#   scripts/s3.sh install [bench]
+#   scripts/s3.sh install [tests|bench]
 #   scripts/s3.sh start   DIR
 #   scripts/s3.sh stop    DIR
 #
 # install  minio, versitygw and toxiproxy-server; the tests start them themselves
+# tests    also the programs that the tests run on a mount: git, sqlite3, chromium
 # bench    also rclone, and Debian's s3fs, to compare with
 #
 # start runs MinIO with its data in DIR, on a free port of the loopback interface
@@ -54,13 +55,12 @@ install() {
 install_bench() {
     install
     build rclone github.com/rclone/rclone $rclone
-    ! dpkg-query -W -f '${Status}\n' s3fs 2>/dev/null | grep -q ' installed$' || return 0
-    say "apt-get install s3fs"
-    log=$(mktemp)
-    { apt-get -q update && DEBIAN_FRONTEND=noninteractive \
-        apt-get -q -y --no-install-recommends install s3fs; } \
-        >"$log" 2>&1 </dev/null || { cat "$log" >&2; rm "$log"; die "apt-get"; }
-    rm "$log"
+    "$top/scripts/apt.sh" s3fs
+}
+
+install_tests() {
+    install
+    "$top/scripts/apt.sh" git sqlite3 chromium
 }
 
 # running DIR is the PID of its MinIO: a stale file may hold the number of anything.
@@ -149,6 +149,7 @@ stop() {
 [ $# -ge 1 ] || usage
 case $*,$# in
 install,1) install ;;
+'install tests,2') install_tests ;;
 'install bench,2') install_bench ;;
 start\ ?*,2) start "$2" ;;
 stop\ ?*,2) stop "$2" ;;

@@ -1,6 +1,7 @@
 #!/bin/sh
-# The integration tests, against a private engine of each kind. Fails too if
-# they leave a container, network, mount, process or cgroup behind.
+# The integration tests: profiles on S3, then the driver and the proxy against a
+# private engine of each kind. Fails too if these leave a container, network,
+# mount, process or cgroup behind.
 #
 #   scripts/test.sh [GO-TEST-FLAG...]
 #
@@ -58,7 +59,7 @@ run() {
     PATH=$dir/bin:$PATH VALISE_ENGINE=$engine VALISE_DOCKER_HOST=$socket \
         VALISE_ENGINE_DIR=$dir VALISE_PLUGIN_DIR=$top/build/plugin \
         VALISE_BINARY=$top/build/valise \
-        go test -tags integration -count=1 -timeout 20m -v "$@" ./integration/... || failed=1
+        go test -tags integration -count=1 -timeout 20m -v "$@" ./integration || failed=1
 
     left containers $(docker -H "$socket" ps -aq)
     left plugins $(docker -H "$socket" plugin ls -q)
@@ -75,6 +76,9 @@ run() {
 
 failed=
 make --no-print-directory plugin
+say "S3: tests"
+VALISE_BINARY=$top/build/valise \
+    go test -tags integration -count=1 -timeout 20m -v "$@" ./integration/s3/... || failed=1
 for engine in ${ENGINES:-debian current}; do
     run "$engine" "$@"
 done

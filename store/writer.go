@@ -31,6 +31,8 @@ type Writer struct {
 	sizes   map[tree.PackID]uint32
 	open    *openPack
 	group   *errgroup.Group // uploads under way
+	life    context.Context // of the uploads: they outlive the Block that began them
+	cancel  context.CancelFunc
 	failed  error
 	stats   WriterStats
 }
@@ -58,12 +60,13 @@ func (w *Writer) reset() {
 	w.pending = map[tree.Hash]tree.Blob{}
 	w.group = new(errgroup.Group)
 	w.group.SetLimit(packsAtOnce)
+	w.life, w.cancel = context.WithCancel(context.Background())
 	w.open, w.failed = nil, nil
 }
 
 // Block stores the plain bytes of a block, or finds them stored. What it returns is
 // good only once Flush has succeeded. After an error of an upload every call fails,
-// until Flush has told it.
+// until Flush has told it; ctx ends the call, and the one of Flush the uploads.
 func (w *Writer) Block(ctx context.Context, raw []byte) (tree.Blob, error) {
 	if len(raw) == 0 || len(raw) > BlockSize {
 		return tree.Blob{}, fmt.Errorf("store a block of %d bytes: want 1 to %d", len(raw), BlockSize)
@@ -95,7 +98,7 @@ func (w *Writer) Block(ctx context.Context, raw []byte) (tree.Blob, error) {
 	w.pending[hash] = b
 	w.stats.Blocks++
 	if len(p.body) >= packTarget {
-		w.upload(ctx)
+		w.upload()
 	}
 	return b, nil
 }
@@ -113,10 +116,10 @@ func (w *Writer) find(hash tree.Hash) (tree.Blob, bool, error) {
 
 // upload sends the open pack; it has w.mu held, and gives it up while it waits for its
 // turn.
-func (w *Writer) upload(ctx context.Context) {
+func (w *Writer) upload() {
 	p := w.open
 	w.open = nil
-	group := w.group
+	group, ctx := w.group, w.life
 	w.mu.Unlock()
 	defer w.mu.Lock()
 	group.Go(func() error {
@@ -148,11 +151,14 @@ func (w *Writer) Flush(ctx context.Context) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.open != nil {
-		w.upload(ctx)
+		w.upload()
 	}
-	group := w.group
+	group, cancel := w.group, w.cancel
 	w.mu.Unlock()
+	stop := context.AfterFunc(ctx, cancel)
 	_ = group.Wait() // every error is in w.failed
+	stop()
+	cancel()
 	w.mu.Lock()
 	err := w.failed
 	w.reset()
