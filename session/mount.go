@@ -175,9 +175,6 @@ func (s *Session) finish(ctx context.Context, quiet bool) error {
 	if err := s.home.save(s.state); err != nil {
 		return err
 	}
-	if err := s.home.drop(s.state); err != nil {
-		return err
-	}
 	if !s.lost.Load() {
 		if err := s.lease.Release(ctx); err != nil {
 			s.log.Warn("releasing the lease", "url", s.cfg.URL, "error", err)
@@ -186,7 +183,7 @@ func (s *Session) finish(ctx context.Context, quiet bool) error {
 	if err := s.repo.Unpin(ctx, s.state.Mount); err != nil {
 		s.log.Warn("removing the pin", "url", s.cfg.URL, "error", err)
 	}
-	return nil
+	return s.home.drop(s.state)
 }
 
 // quietTime is how long Close waits for a mount that was in use to be let go.
