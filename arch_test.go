@@ -43,6 +43,7 @@ var imports = map[string][]string{
 	"extract":                {"store", "tree"},
 	"session":                {"cache", "durable", "fusefs", "layer", "store", "tree"},
 	"supervise":              {},
+	"integration/s3":         {},
 
 	"cmd/valise": {"cache", "config", "endpoint", "extract", "identity", "layer", "plugin", "proxy", "session", "store", "store/s3", "supervise"},
 }

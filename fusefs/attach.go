@@ -23,8 +23,8 @@ const (
 	outHeader = 16
 )
 
-// attach makes a go-fuse server for the connection of device and returns its reply to
-// init, the kernel's first request; it has not begun to serve.
+// attach makes a go-fuse server for the connection of device; it has not begun to
+// serve. init is the kernel's first request, and answer gets go-fuse's reply to it.
 //
 // go-fuse reads the first request itself, from a descriptor that it is given. To have
 // that request in hand for a later Resume, and to have it again then when the kernel
@@ -32,29 +32,32 @@ const (
 // plays the kernel. When they have shaken hands the device takes the socket's place
 // under the same number. (go-fuse keeps the number alone and reads it by system calls,
 // without Go's poller, as it is a blocking one.)
-func attach(v *view, device int, init []byte) (*fuse.Server, []byte, error) {
+func attach(v *view, device int, init []byte, answer func(reply []byte) error) (*fuse.Server, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, nil, fmt.Errorf("socket pair: %w", err)
+		return nil, fmt.Errorf("socket pair: %w", err)
 	}
 	kernel := pair[0]
 	if _, err := unix.Write(kernel, init); err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("first request: %w", err), unix.Close(kernel), unix.Close(pair[1]))
+		return nil, errors.Join(fmt.Errorf("first request: %w", err), unix.Close(kernel), unix.Close(pair[1]))
 	}
 	server, err := fuse.NewServer(v, fmt.Sprintf("/dev/fd/%d", pair[1]), v.options()) // takes pair[1]
 	if err != nil {
-		return nil, nil, errors.Join(err, unix.Close(kernel))
+		return nil, errors.Join(fmt.Errorf("first request: %w", err), unix.Close(kernel))
 	}
 	reply, err := receiveReply(kernel)
+	if err == nil {
+		err = answer(reply)
+	}
 	if err == nil {
 		err = unix.Dup3(device, pair[1], unix.O_CLOEXEC)
 	}
 	err = errors.Join(err, unix.Close(kernel))
 	if err != nil {
 		server.Serve() // reads the pair's end and closes its descriptor
-		return nil, nil, fmt.Errorf("first request: %w", err)
+		return nil, fmt.Errorf("first reply: %w", err)
 	}
-	return server, reply, nil
+	return server, nil
 }
 
 // receiveReply reads what go-fuse answered the first request.

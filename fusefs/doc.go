@@ -26,6 +26,10 @@
 // POSIX ACLs are given to it where the tree has any, as overlayfs enforces only those
 // that its lower file system declares.
 //
+// The process that serves must not execute a program that lies in its own mount, nor
+// start one with its working directory there: Go stops while a child comes to life, and
+// the child would wait for it.
+//
 // Locks: each guards only what stands below it, is held for no call into another
 // package, and none is taken while another is held. The package writes nothing, keeps
 // no content, and knows neither the store nor the overlay.

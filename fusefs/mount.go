@@ -67,17 +67,14 @@ func negotiate(v *view, dir string, device int) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	server, reply, err := attach(v, device, init)
+	server, err := attach(v, device, init, func(reply []byte) error {
+		_, err := unix.Write(device, reply)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	// A reply that the kernel does not take ends the connection, and so the goroutine.
-	_, err = unix.Write(device, reply)
-	s := start(v, server, dir, device, init, minor)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("first reply: %w", err), unix.Unmount(dir, unix.MNT_DETACH), s.Wait())
-	}
-	return s, nil
+	return start(v, server, dir, device, init, minor), nil
 }
 
 func read(fd int, p []byte) (int, error) {

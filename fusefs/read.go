@@ -20,6 +20,10 @@ type part struct {
 
 // Read answers with exactly the bytes that were asked for, up to the file's end: the
 // kernel would take a shorter answer for a file that was cut.
+//
+// The kernel interrupts, at any signal, only the reads that it makes in a process's
+// name: those past the page cache, and those of single pages. Read-ahead is nobody's;
+// who waits for its pages waits on, unless the signal kills.
 func (v *view) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
 	v.requests.add(opRead)
 	n, ok := v.node(in.NodeId)

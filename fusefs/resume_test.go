@@ -295,6 +295,62 @@ func TestANewProcessContinuesWhereOneDied(t *testing.T) {
 	}
 }
 
+func TestResumeWantsTheFirstRequest(t *testing.T) {
+	p := newPlan()
+	p.file(0, "f", 10)
+	dir, tr, s := mountPlan(t, p, nil)
+	device, err := s.Device()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer device.Close()
+	wrong := s.Init()
+	wrong[40]++ // the protocol's major version
+	before := descriptors(t)
+	for _, init := range [][]byte{nil, {1, 2, 3}, wrong} {
+		if _, err := Resume(Config{Tree: tr, Content: p.content}, dir, device, init); err == nil {
+			t.Errorf("it resumed with % x", init)
+		} else {
+			t.Log(err)
+		}
+	}
+	if after := descriptors(t); after != before {
+		t.Errorf("%d descriptors, before %d", after, before)
+	}
+	if data, err := os.ReadFile(dir + "/f"); err != nil || len(data) != 10 {
+		t.Error(data, err)
+	}
+}
+
+// descriptors is how many are open.
+func descriptors(t *testing.T) int {
+	t.Helper()
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(list)
+}
+
+func TestMountOnNothing(t *testing.T) {
+	p := newPlan()
+	tr := p.finish(t)
+	before := descriptors(t)
+	if _, err := Mount(Config{Tree: tr, Content: p.content}, t.TempDir()+"/missing"); !errors.Is(err, unix.ENOENT) {
+		t.Errorf("got %v", err)
+	}
+	patch, err := tree.NewBuilder(tree.Patch, tree.Entry{Attr: tree.Attr{Mode: 0o40755}}).Finish(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Mount(Config{Tree: patch}, t.TempDir()); err == nil {
+		t.Error("a patch was mounted")
+	}
+	if after := descriptors(t); after != before {
+		t.Errorf("%d descriptors, before %d", after, before)
+	}
+}
+
 func TestTheEndIsTheLastMounts(t *testing.T) {
 	p := newPlan()
 	p.file(0, "f", 10)

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"hash"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -22,6 +23,7 @@ func (s *Scanner) assemble(w *walk) {
 			w.torn = true
 		}
 	}
+	a.movedOut(w)
 	a.sum.Sum(out.mark[:0])
 	out.Changed = out.mark != s.committed
 	if s.committed == (fingerprint{}) {
@@ -100,6 +102,41 @@ func (a *assembly) add(i int, it *item) bool {
 	}
 	a.first[it.rec] = a.refs[i]
 	return true
+}
+
+// movedOut hides what the user moved out of a directory that is not looked into: its
+// whiteout there is not seen, and in the base it is still at its old place.
+func (a *assembly) movedOut(w *walk) {
+	base, rows := a.s.Base, map[tree.Node]tree.Ref{}
+	for n, item := range w.closed {
+		rows[n] = a.refs[item]
+	}
+	gone := map[tree.Node]bool{}
+	slices.Sort(w.moved) // a directory comes before what is in it
+	for _, origin := range w.moved {
+		var way []tree.Node
+		at := base.Parent(origin)
+		for ; at != tree.Root && !gone[at]; at = base.Parent(at) {
+			if _, ok := rows[at]; ok {
+				break
+			}
+			way = append(way, at)
+		}
+		dir, ok := rows[at]
+		if !ok || gone[at] {
+			continue
+		}
+		for _, n := range slices.Backward(way) {
+			e := tree.Entry{Name: base.Name(n), Attr: base.Attr(n)}
+			for name, value := range base.Xattrs(n) {
+				e.Xattrs = append(e.Xattrs, tree.Xattr{Name: string(name), Value: value})
+			}
+			dir = a.out.Builder.Add(dir, e)
+			rows[n] = dir
+		}
+		a.out.Builder.Add(dir, tree.Entry{Name: base.Name(origin), Flags: tree.Gone})
+		gone[origin] = true
+	}
 }
 
 // digest adds an item to the patch's fingerprint. Every part has a fixed size or its

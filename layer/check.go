@@ -124,8 +124,7 @@ func checkLease(dir string) error {
 	return nil
 }
 
-// checkMappedTimes wants a store through a mapping to change the file's times, which
-// tmpfs does not: such a change would be missed.
+// checkMappedTimes wants the first store through a mapping to change the file's times.
 func checkMappedTimes(dir string) error {
 	f, err := os.OpenFile(filepath.Join(dir, "mapped"), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {

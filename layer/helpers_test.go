@@ -54,14 +54,16 @@ func packSize(tree.PackID) uint32 { return 1 << 30 }
 // stack is a mounted overlay with the tree of its lower directory.
 type stack struct {
 	Stack
-	t    *testing.T
+	t    testing.TB
 	sink *memory
 	base *tree.Tree
 	scan *Scanner
+
+	patch *tree.Tree // of the last scan
 }
 
 // newStack mounts an overlay; fill makes the lower directory's content.
-func newStack(t *testing.T, fill func(lower string)) *stack {
+func newStack(t testing.TB, fill func(lower string)) *stack {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("mounting needs root")
@@ -108,9 +110,9 @@ func (s *stack) take(final bool) (*Scan, *tree.Tree) {
 	s.t.Helper()
 	scan, err := s.scan.Scan(s.t.Context(), final)
 	must(s.t, err)
-	patch, err := scan.Builder.Finish(packSize)
+	s.patch, err = scan.Builder.Finish(packSize)
 	must(s.t, err)
-	whole, err := tree.Apply(s.base, patch)
+	whole, err := tree.Apply(s.base, s.patch)
 	must(s.t, err)
 	inos := map[uint64]bool{}
 	for i := range whole.Len() {
@@ -152,7 +154,7 @@ type facts struct {
 }
 
 // list reads a directory tree by way of the kernel.
-func list(t *testing.T, root string) map[string]facts {
+func list(t testing.TB, root string) map[string]facts {
 	t.Helper()
 	out := map[string]facts{}
 	names := map[uint64][]string{}
@@ -200,7 +202,7 @@ func list(t *testing.T, root string) map[string]facts {
 	return out
 }
 
-func xattrsOf(t *testing.T, path string) map[string]string {
+func xattrsOf(t testing.TB, path string) map[string]string {
 	t.Helper()
 	list, err := grow(func(buf []byte) (int, error) { return unix.Llistxattr(path, buf) })
 	if errors.Is(err, unix.EOPNOTSUPP) {
@@ -222,7 +224,7 @@ func xattrsOf(t *testing.T, path string) map[string]string {
 }
 
 // listTree reads a tree in the form of list.
-func listTree(t *testing.T, sink *memory, whole *tree.Tree) map[string]facts {
+func listTree(t testing.TB, sink *memory, whole *tree.Tree) map[string]facts {
 	t.Helper()
 	out := map[string]facts{}
 	names := map[tree.Node][]string{}
@@ -262,7 +264,7 @@ func listTree(t *testing.T, sink *memory, whole *tree.Tree) map[string]facts {
 }
 
 // content puts a file's blocks together.
-func content(t *testing.T, sink *memory, whole *tree.Tree, n tree.Node) []byte {
+func content(t testing.TB, sink *memory, whole *tree.Tree, n tree.Node) []byte {
 	t.Helper()
 	data := make([]byte, whole.Attr(n).Size)
 	for e := range whole.Extents(n) {
@@ -281,7 +283,7 @@ func content(t *testing.T, sink *memory, whole *tree.Tree, n tree.Node) []byte {
 }
 
 // treeOf makes the tree of a plain directory.
-func treeOf(t *testing.T, sink *memory, root string) *tree.Tree {
+func treeOf(t testing.TB, sink *memory, root string) *tree.Tree {
 	t.Helper()
 	var b *tree.Builder
 	dirs := map[string]tree.Ref{}
@@ -332,7 +334,7 @@ func treeOf(t *testing.T, sink *memory, root string) *tree.Tree {
 	return whole
 }
 
-func extentsOfFile(t *testing.T, sink *memory, path string) []tree.Extent {
+func extentsOfFile(t testing.TB, sink *memory, path string) []tree.Extent {
 	t.Helper()
 	f, err := os.Open(path)
 	must(t, err)
@@ -348,7 +350,7 @@ func extentsOfFile(t *testing.T, sink *memory, path string) []tree.Extent {
 }
 
 // materialise writes a tree as a plain directory.
-func materialise(t *testing.T, sink *memory, whole *tree.Tree, root string) {
+func materialise(t testing.TB, sink *memory, whole *tree.Tree, root string) {
 	t.Helper()
 	files := map[tree.Node]string{}
 	path := func(n tree.Node) string { return filepath.Join(root, string(whole.Path(n))) }
@@ -391,7 +393,7 @@ func materialise(t *testing.T, sink *memory, whole *tree.Tree, root string) {
 	}
 }
 
-func setAttr(t *testing.T, p string, whole *tree.Tree, n tree.Node) {
+func setAttr(t testing.TB, p string, whole *tree.Tree, n tree.Node) {
 	t.Helper()
 	a := whole.Attr(n)
 	must(t, os.Lchown(p, int(a.UID), int(a.GID)))

@@ -132,11 +132,14 @@ func (l *listing) directory(fd int, name string, st *unix.Stat_t, enter bool) {
 		d.base, d.inBase = origin, true
 		if !shared || origin != natural {
 			it.flags, it.origin = tree.Moved, l.s.Base.Path(origin)
+			l.moved = append(l.moved, origin)
 		}
 	}
 	l.put(it)
 	if enter {
 		l.todo = append(l.todo, d)
+	} else if d.inBase {
+		l.closed[d.base] = d.item
 	}
 }
 
@@ -170,7 +173,9 @@ func (l *listing) file(fd int, name string, st *unix.Stat_t) error {
 	}
 	if v := rec.current(stampOf(st), l.s.seq); v != nil {
 		rec.now, rec.asked = v, l.s.seq
-		l.torn = l.torn || rec.torn == l.s.seq
+		if rec.torn == l.s.seq {
+			l.tear()
+		}
 		l.known(name, st, rec)
 		return nil
 	}

@@ -13,6 +13,8 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"valise/tree"
 )
 
 // TestModel does random things to a home, and compares at random times the base with
@@ -31,14 +33,47 @@ func TestModel(t *testing.T) {
 		seed, err = strconv.ParseUint(v, 10, 64)
 		must(t, err)
 	}
+	met := map[string]int{}
 	end := time.Now().Add(total)
 	for ; time.Now().Before(end) && !t.Failed(); seed++ {
-		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) { modelRun(t, seed) })
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) { modelRun(t, seed, met) })
+	}
+	t.Log("met:", met)
+	for _, what := range []string{"gone", "opaque", "moved directory", "attributes", "moved attributes", "further name", "hole"} {
+		if met[what] == 0 && !t.Failed() {
+			t.Errorf("no patch had this: %s", what)
+		}
+	}
+}
+
+// tally counts what a patch has, so that TestModel knows whether it met all.
+func tally(met map[string]int, patch *tree.Tree) {
+	for i := range patch.Len() {
+		n := tree.Node(i)
+		a, end := patch.Attr(n), int64(0)
+		flags := patch.Flags(n)
+		for what, is := range map[string]bool{
+			"gone": flags == tree.Gone, "opaque": flags == tree.Opaque, "moved directory": flags == tree.Moved,
+			"attributes": flags == tree.Meta, "moved attributes": flags == tree.Meta|tree.Moved, "further name": patch.File(n) != n,
+		} {
+			if is {
+				met[what]++
+			}
+		}
+		for e := range patch.Extents(n) {
+			if e.Offset > end {
+				met["hole"]++
+			}
+			end = e.End()
+		}
+		if a.IsRegular() && flags == 0 {
+			met["content"]++
+		}
 	}
 }
 
 // modelRun goes through several mounts, each on the tree that the one before made.
-func modelRun(t *testing.T, seed uint64) {
+func modelRun(t *testing.T, seed uint64, met map[string]int) {
 	m := &model{rnd: rand.New(rand.NewPCG(seed, 0))}
 	m.stack = newStack(t, func(lower string) {
 		m.root = lower
@@ -53,6 +88,7 @@ func modelRun(t *testing.T, seed uint64) {
 				m.step()
 			}
 			scan := m.same()
+			tally(met, m.patch)
 			if m.rnd.IntN(2) == 0 {
 				m.scan.Committed(scan)
 			}
@@ -167,14 +203,18 @@ func (m *model) open(p string, flags int, do func(*os.File) error) error {
 	return do(f)
 }
 
+func (m *model) create(p string) error {
+	return m.open(p, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, func(f *os.File) error { _, err := f.Write(m.bytes()); return err })
+}
+
 type step struct {
 	name string
 	do   func(m *model, p, to string) error
 }
 
 var steps = []step{
-	{"create", func(m *model, p, _ string) error { return os.WriteFile(p, m.bytes(), 0o640) }},
-	{"create", func(m *model, _, to string) error { return os.WriteFile(to, m.bytes(), 0o644) }},
+	{"create", func(m *model, p, _ string) error { return m.create(p) }},
+	{"create", func(m *model, _, to string) error { return m.create(to) }},
 	{"append", func(m *model, p, _ string) error {
 		return m.open(p, os.O_WRONLY|os.O_APPEND, func(f *os.File) error { _, err := f.Write(m.bytes()); return err })
 	}},
@@ -203,14 +243,14 @@ var steps = []step{
 		if m.rnd.IntN(2) == 0 {
 			os.RemoveAll(p)
 		}
-		return os.WriteFile(p, m.bytes(), 0o600)
+		return m.create(p)
 	}},
 	{"chmod", func(m *model, p, _ string) error {
 		return unix.Fchmodat(unix.AT_FDCWD, p, uint32(0o400|m.rnd.IntN(0o10000)), unix.AT_SYMLINK_NOFOLLOW)
 	}},
 	{"chown", func(m *model, p, _ string) error { return os.Lchown(p, m.rnd.IntN(5), m.rnd.IntN(5)) }},
 	{"setxattr", func(m *model, p, _ string) error {
-		return unix.Lsetxattr(p, fmt.Sprint("user.", m.rnd.IntN(3)), m.bytes()[:m.rnd.IntN(2)*0], 0)
+		return unix.Lsetxattr(p, fmt.Sprint("user.", m.rnd.IntN(3)), []byte(fmt.Sprint(m.rnd.IntN(100))), 0)
 	}},
 	{"removexattr", func(m *model, p, _ string) error { return unix.Lremovexattr(p, fmt.Sprint("user.", m.rnd.IntN(3))) }},
 	{"set an ACL", func(m *model, p, _ string) error {

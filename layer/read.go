@@ -273,9 +273,7 @@ func (j *job) fallBack(cause error) error {
 	if cause != nil {
 		w.skip(j.files[0].path, cause)
 	}
-	w.mu.Lock()
-	w.torn = true
-	w.mu.Unlock()
+	w.tear()
 	earlier := j.files[0].rec.saved != nil
 	for _, f := range j.files {
 		r := f.rec

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"time"
 
 	"valise/tree"
@@ -35,6 +37,7 @@ type Scanner struct {
 	upper     *os.File
 	seq       uint64 // number of the scan
 	known     map[uint64]*record
+	dirs      map[uint64]bool // the directories that were met, by inode
 	inodes    *inodes
 	committed fingerprint
 	buffers   chan []byte
@@ -63,7 +66,8 @@ type Scan struct {
 	mark fingerprint
 }
 
-// tries is how often a scan walks upper for an undisturbed walk.
+// tries is how often a scan walks upper for an undisturbed walk. It is twice that often
+// where directories seem to get lost.
 const tries = 5
 
 // granularity is more than the step in which file systems advance change times: the
@@ -85,7 +89,7 @@ func NewScanner(c ScannerConfig) (*Scanner, error) {
 	if err != nil {
 		return nil, fmt.Errorf("scan: %w", err)
 	}
-	s := &Scanner{ScannerConfig: c, upper: upper, known: map[uint64]*record{}, inodes: newInodes(c.Base)}
+	s := &Scanner{ScannerConfig: c, upper: upper, known: map[uint64]*record{}, dirs: map[uint64]bool{}, inodes: newInodes(c.Base)}
 	s.buffers = make(chan []byte, buffers)
 	for range buffers {
 		s.buffers <- nil
@@ -101,6 +105,7 @@ func (s *Scanner) Close() error { return s.upper.Close() }
 func (s *Scanner) Scan(ctx context.Context, final bool) (*Scan, error) {
 	s.seq++
 	out := &Scan{seq: s.seq}
+	var missing []uint64
 	for try := 1; ; try++ {
 		w := newWalk(s, final, out)
 		err := w.run(ctx)
@@ -108,8 +113,11 @@ func (s *Scanner) Scan(ctx context.Context, final bool) (*Scan, error) {
 		if err != nil {
 			return nil, fmt.Errorf("scan %s: %w", s.Upper, err)
 		}
-		if w.disturbed == "" || try == tries {
+		before := missing
+		missing = s.missing(w)
+		if w.disturbed == "" || try >= tries && slices.Equal(missing, before) || try == 2*tries {
 			s.assemble(w)
+			s.dirs = w.met
 			break
 		}
 		s.Log.Debug("walk upper again", "why", w.disturbed, "try", try)
@@ -119,6 +127,21 @@ func (s *Scanner) Scan(ctx context.Context, final bool) (*Scan, error) {
 	}
 	s.forget()
 	return out, nil
+}
+
+// missing returns the directories that this or the last scan has met and w has not, and
+// adds those that w has met. Where walks are disturbed all the time, two that miss the
+// same ones tell what is deleted from what a walk passed by while it was moved.
+func (s *Scanner) missing(w *walk) []uint64 {
+	var out []uint64
+	for ino := range s.dirs {
+		if !w.met[ino] {
+			out = append(out, ino)
+		}
+	}
+	maps.Copy(s.dirs, w.met)
+	slices.Sort(out)
+	return out
 }
 
 // Committed says that the patch of scan is part of a snapshot now, so that later scans

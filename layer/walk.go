@@ -34,12 +34,15 @@ type walk struct {
 	met   map[uint64]bool
 	buf   []byte
 
+	moved  []tree.Node       // directories of the base that have another path now
+	closed map[tree.Node]int // those that are not looked into, with their items
+
 	jobs *errgroup.Group
 	ctx  context.Context // of the jobs; for run's time only
 
 	mu        sync.Mutex // the rest is the jobs' too
 	disturbed string     // why the names may not be those of one moment
-	torn      bool       // some content is not of one moment, or is an earlier one
+	torn      bool       // see tear
 	skipped   []Skipped
 }
 
@@ -47,7 +50,7 @@ type walk struct {
 const readers = 4
 
 func newWalk(s *Scanner, final bool, out *Scan) *walk {
-	return &walk{s: s, final: final, out: out, met: map[uint64]bool{}, buf: make([]byte, 64<<10)}
+	return &walk{s: s, final: final, out: out, met: map[uint64]bool{}, closed: map[tree.Node]int{}, buf: make([]byte, 64<<10)}
 }
 
 func (w *walk) close() { w.dirs.close() }
@@ -220,6 +223,13 @@ func (w *walk) skip(path string, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.skipped = append(w.skipped, Skipped{path, err.Error()})
+	w.torn = true
+}
+
+// tear notes that a file's content is not of one moment, or is an earlier one.
+func (w *walk) tear() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.torn = true
 }
 

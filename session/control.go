@@ -55,8 +55,11 @@ func (s *Session) Control(ctx context.Context, runDir string) error {
 		}
 		w.WriteHeader(http.StatusNoContent)
 	})
-	mux.HandleFunc("POST /unmount", func(w http.ResponseWriter, _ *http.Request) {
-		s.Unmount()
+	mux.HandleFunc("POST /unmount", func(w http.ResponseWriter, r *http.Request) {
+		if err := s.Unmount(r.URL.RawQuery == "force"); err != nil {
+			http.Error(w, err.Error(), http.StatusConflict)
+			return
+		}
 		<-s.closed
 		if s.closeErr != nil {
 			http.Error(w, s.closeErr.Error(), http.StatusInternalServerError)
@@ -130,8 +133,13 @@ func Mounts(runDir string) ([]*Client, error) {
 func (c *Client) Sync(ctx context.Context) error { return c.do(ctx, http.MethodPost, "/sync", nil) }
 
 // Unmount asks the process to unmount, save and end, and waits until it has saved.
-func (c *Client) Unmount(ctx context.Context) error {
-	return c.do(ctx, http.MethodPost, "/unmount", nil)
+// It is refused while processes use the mount, unless force is set.
+func (c *Client) Unmount(ctx context.Context, force bool) error {
+	path := "/unmount"
+	if force {
+		path += "?force"
+	}
+	return c.do(ctx, http.MethodPost, path, nil)
 }
 
 // Status asks how the mount is.

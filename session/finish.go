@@ -32,6 +32,9 @@ func (s *Session) finishPending(ctx context.Context) (bool, error) {
 	if err != nil || !pending {
 		return false, err
 	}
+	if err := s.clearStale(old); err != nil {
+		return true, err
+	}
 	if old.Complete {
 		return false, s.home.drop(old)
 	}

@@ -22,11 +22,11 @@ func (s *Session) mount() error {
 	if err := s.renew(s.base); err != nil {
 		return err
 	}
-	lower := s.home.file("lower")
+	lower, upper := s.home.file("lower"), s.home.layer(s.state.Mount, "upper")
 	if err := os.MkdirAll(lower, 0o700); err != nil {
 		return err
 	}
-	s.stack = &layer.Stack{Lower: lower, Upper: s.home.layer(s.state.Mount, "upper"), Work: s.home.layer(s.state.Mount, "work"), Target: s.cfg.Dir}
+	s.stack = &layer.Stack{Lower: lower, Upper: upper, Work: s.home.layer(s.state.Mount, "work"), Target: s.cfg.Dir}
 	if err := s.serve(lower); err != nil {
 		return err
 	}
@@ -118,8 +118,29 @@ func (s *Session) Run(ctx context.Context) {
 	}
 }
 
-// Unmount asks the one who runs the session to end it.
-func (s *Session) Unmount() { s.end.Do(func() { close(s.ending) }) }
+// Unmount takes the mount away from Dir and ends Run. While processes use it, it is
+// refused with EBUSY, unless force is set: then it ends as on SIGTERM.
+func (s *Session) Unmount(force bool) error {
+	s.ends.Lock()
+	defer s.ends.Unlock()
+	if !force && !s.ended {
+		err := error(nil)
+		if s.stack != nil {
+			err = s.stack.Unmount()
+		} else {
+			err = s.server.Unmount()
+		}
+		if err != nil {
+			return err
+		}
+		s.gone = true
+	}
+	if !s.ended {
+		s.ended = true
+		close(s.ending)
+	}
+	return nil
+}
 
 // ErrUnsaved says that changes remain in the state directory. They are taken up by the
 // next mount of the profile on this host, or by Finish.
@@ -193,11 +214,11 @@ const quietTime = 10 * time.Second
 // to the upper any more. The end of the FUSE connection is the proof, for an overlay
 // that lives on anywhere holds it.
 func (s *Session) unmount() bool {
-	if err := s.stack.Unmount(); err != nil {
-		s.log.Info("the mount is in use, detaching it", "dir", s.cfg.Dir, "error", err)
-		if err := s.stack.Detach(); err != nil {
-			s.log.Warn("detach", "dir", s.cfg.Dir, "error", err)
-		}
+	s.ends.Lock()
+	defer s.ends.Unlock()
+	s.ended = true
+	if !s.gone {
+		s.detach()
 	}
 	if err := s.server.Unmount(); err != nil {
 		if err := s.server.Detach(); err != nil {
@@ -206,18 +227,36 @@ func (s *Session) unmount() bool {
 	}
 	select {
 	case <-s.server.Done():
-		return true
+		err := s.server.Wait()
+		if err != nil {
+			s.log.Warn("the lower's connection", "error", err)
+		}
+		return err == nil
 	case <-time.After(quietTime):
 		return false
 	}
 }
 
+func (s *Session) detach() {
+	err := s.stack.Unmount()
+	if err == nil {
+		return
+	}
+	s.log.Info("the mount is in use, detaching it", "dir", s.cfg.Dir, "error", err)
+	if err := s.stack.Detach(); err != nil {
+		s.log.Warn("detach", "dir", s.cfg.Dir, "error", err)
+	}
+}
+
 func (s *Session) unmountReadOnly(ctx context.Context) error {
 	s.stop()
-	err := s.server.Unmount()
-	if err != nil {
+	s.ends.Lock()
+	s.ended = true
+	var err error
+	if !s.gone && s.server.Unmount() != nil {
 		err = s.server.Detach()
 	}
+	s.ends.Unlock()
 	s.running.Wait()
 	if unpinErr := s.repo.Unpin(ctx, s.state.Mount); unpinErr != nil {
 		s.log.Warn("removing the pin", "url", s.cfg.URL, "error", unpinErr)

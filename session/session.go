@@ -112,7 +112,9 @@ type Session struct {
 	status Status
 
 	ending chan struct{} // closed when an unmount was asked for
-	end    sync.Once
+	ends   sync.Mutex    // ends guards ended and gone, and orders unmounts
+	ended  bool
+	gone   bool // Dir is unmounted
 
 	closed   chan struct{} // closed at the end of Close, which sets closeErr before
 	closeErr error
@@ -176,6 +178,11 @@ func (s *Session) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if s.cfg.Device == nil {
+		if err := s.clearStale(old); err != nil {
+			return err
+		}
+	}
 	if pending && old.Complete {
 		if err := s.home.drop(old); err != nil {
 			return err
@@ -222,26 +229,23 @@ func (s *Session) claim(mount string) store.Claim {
 func (s *Session) fresh(ctx context.Context) error {
 	// The newest snapshot as it is before the lease is taken is most likely the one to
 	// be mounted: reading it meanwhile saves round trips.
-	ahead := make(chan readAhead, 1)
-	go func() { ahead <- s.readHead(ctx) }()
-
 	mount := store.NewID()
-	if err := s.acquire(ctx, mount); err != nil {
-		return err
+	ahead := make(chan readAhead, 1)
+	go func() { ahead <- s.readHead(ctx, mount) }()
+	err := s.acquire(ctx, mount)
+	read := <-ahead
+	if err != nil {
+		return errors.Join(err, s.repo.Unpin(context.WithoutCancel(ctx), mount))
 	}
-	pinned := make(chan error, 1)
-	head, err := s.repo.HeadUnder(ctx, s.lease)
+	head, err := s.repo.HeadUnder(ctx, s.lease, read.head)
 	if err != nil {
 		return err
 	}
-	go func() { pinned <- s.repo.Pin(ctx, s.claim(mount), head) }()
-	read := <-ahead
 	base := read.tree
 	if read.err != nil || read.head.Nonce != head.Nonce {
-		base, err = s.tree(ctx, head)
-	}
-	if err = errors.Join(err, <-pinned); err != nil {
-		return err
+		if base, err = s.pinned(ctx, mount, head); err != nil {
+			return err
+		}
 	}
 	s.state = state{URL: s.cfg.URL, Dir: s.cfg.Dir, Profile: s.repo.ID(), Mount: mount, Base: head, Saved: head}
 	if err := s.home.begin(s.state, base); err != nil {
@@ -257,15 +261,23 @@ type readAhead struct {
 	err  error
 }
 
-func (s *Session) readHead(ctx context.Context) (r readAhead) {
+func (s *Session) readHead(ctx context.Context, mount string) (r readAhead) {
 	r.head, r.err = s.repo.Head(ctx)
 	if errors.Is(r.err, store.ErrNoSnapshot) {
 		r.err = nil
 	}
 	if r.err == nil {
-		r.tree, r.err = s.tree(ctx, r.head)
+		r.tree, r.err = s.pinned(ctx, mount, r.head)
 	}
 	return r
+}
+
+// pinned reads the tree of a snapshot and keeps what it needs from being pruned.
+func (s *Session) pinned(ctx context.Context, mount string, head store.Snapshot) (*tree.Tree, error) {
+	pinned := make(chan error, 1)
+	go func() { pinned <- s.repo.Pin(ctx, s.claim(mount), head) }()
+	t, err := s.tree(ctx, head)
+	return t, errors.Join(err, <-pinned)
 }
 
 // tree reads a snapshot's tree, or makes that of an empty home.
@@ -303,7 +315,7 @@ func (s *Session) takeUp(ctx context.Context, old state) error {
 	if err := s.acquire(ctx, old.Mount); err != nil {
 		return err
 	}
-	head, err := s.repo.HeadUnder(ctx, s.lease)
+	head, err := s.repo.HeadUnder(ctx, s.lease, store.Snapshot{})
 	if err != nil {
 		return err
 	}

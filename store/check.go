@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +16,7 @@ import (
 // Fault is something wrong that Check found.
 type Fault struct {
 	Object    Key      `json:"object"`
-	Snapshots []string `json:"snapshots"` // that need it
+	Snapshots []string `json:"snapshots"` // that need it, if that can be told
 	Cause     string   `json:"cause"`
 }
 
@@ -32,11 +33,17 @@ type CheckResult struct {
 // those that are there; with readData it reads them all and verifies every block.
 // progress, if not nil, is told how many of how many packs are done.
 func (r *Repo) Check(ctx context.Context, readData bool, progress func(done, of int)) (CheckResult, error) {
-	all, err := r.Snapshots(ctx)
+	c := &checker{repo: r, need: map[tree.PackID]*needed{}}
+	all, err := r.snapshots(ctx, func(key Key, err error) error {
+		if !about(err) {
+			return err
+		}
+		c.fault(key, nil, err)
+		return nil
+	})
 	if err != nil {
 		return CheckResult{}, fmt.Errorf("check: %w", err)
 	}
-	c := &checker{repo: r, need: map[tree.PackID]*needed{}}
 	c.res.Snapshots = len(all)
 	for _, s := range all {
 		if err := c.snapshot(ctx, s); err != nil {
@@ -46,18 +53,8 @@ func (r *Repo) Check(ctx context.Context, readData bool, progress func(done, of 
 	if err := c.packs(ctx, readData, progress); err != nil {
 		return c.res, fmt.Errorf("check: %w", err)
 	}
-	slices.SortFunc(c.res.Faults, func(a, b Fault) int { return compareKeys(a.Object, b.Object) })
+	slices.SortFunc(c.res.Faults, func(a, b Fault) int { return cmp.Compare(a.Object, b.Object) })
 	return c.res, nil
-}
-
-func compareKeys(a, b Key) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 type checker struct {

@@ -18,10 +18,10 @@ const (
 	partTarget = 8 << 20
 	// A whole tree is written instead of a further patch when the patches on the last
 	// one are so many, or exceed such a part of it (and a size worth the trouble).
-	maxPatches     = 8
-	maxPatchPart   = 4
-	smallestPatchs = 256 << 10
-	maxTree        = 8 << 30
+	maxPatches   = 8
+	maxPatchPart = 4
+	smallPatches = 256 << 10
+	maxTree      = 8 << 30
 )
 
 // SaveIndex stores the tree that is patch on base, whose index is of: as a patch, or
@@ -30,31 +30,43 @@ const (
 func (r *Repo) SaveIndex(ctx context.Context, of []Index, base, patch *tree.Tree) ([]Index, *tree.Tree, error) {
 	whole, err := tree.Apply(base, patch)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("save index: %w", err)
 	}
+	index, err := r.saveIndex(ctx, of, patch, whole)
+	if err != nil {
+		return nil, nil, fmt.Errorf("save index: %w", err)
+	}
+	r.saved(index, whole)
+	return index, whole, nil
+}
+
+func (r *Repo) saveIndex(ctx context.Context, of []Index, patch, whole *tree.Tree) ([]Index, error) {
 	if len(of) > 0 {
 		x, err := r.saveTree(ctx, patch, func(size int64) bool {
 			for _, p := range of[1:] {
 				size += p.stored()
 			}
-			return len(of) <= maxPatches && (size <= smallestPatchs || size*maxPatchPart <= of[0].stored())
+			return len(of) <= maxPatches && (size <= smallPatches || size*maxPatchPart <= of[0].stored())
 		})
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		if x != nil {
-			return append(of[:len(of):len(of)], *x), whole, nil
+			return append(of[:len(of):len(of)], *x), nil
 		}
 	}
 	x, err := r.saveTree(ctx, whole, func(int64) bool { return true })
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return []Index{*x}, whole, nil
+	return []Index{*x}, nil
 }
 
 // saveTree uploads a tree, unless accept refuses its compressed size.
 func (r *Repo) saveTree(ctx context.Context, t *tree.Tree, accept func(size int64) bool) (*Index, error) {
+	if len(t.Bytes()) > maxTree {
+		return nil, fmt.Errorf("the tree has %d bytes, more than the format allows", len(t.Bytes()))
+	}
 	var buf bytes.Buffer
 	enc, err := zstd.NewWriter(&buf, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
 	if err != nil {
@@ -79,16 +91,19 @@ func (r *Repo) saveTree(ctx context.Context, t *tree.Tree, accept func(size int6
 		sum := blake3.Sum256(part)
 		x.Parts = append(x.Parts, Part{Size: int64(len(part)), Sum: hex.EncodeToString(sum[:])})
 		key := x.key(len(x.Parts) - 1)
-		group.Go(func() error { return r.bucket.Put(ctx, key, part) })
+		group.Go(func() error { return r.put(ctx, key, part) })
 	}
 	if err := group.Wait(); err != nil {
-		return nil, fmt.Errorf("upload index: %w", err)
+		return nil, err
 	}
 	return x, nil
 }
 
 // Tree reads the tree of a snapshot.
 func (r *Repo) Tree(ctx context.Context, s Snapshot) (*tree.Tree, error) {
+	if len(s.Index) == 0 {
+		return nil, fmt.Errorf("read the index of snapshot %s: %w: it has none", s.Name(), ErrCorrupt)
+	}
 	parts := make([][][]byte, len(s.Index))
 	group, fetch := errgroup.WithContext(ctx)
 	group.SetLimit(4 * packsAtOnce)
@@ -122,7 +137,7 @@ func (r *Repo) Tree(ctx context.Context, s Snapshot) (*tree.Tree, error) {
 }
 
 func (r *Repo) indexPart(ctx context.Context, x Index, n int) ([]byte, error) {
-	data, err := r.bucket.Get(ctx, x.key(n))
+	data, err := r.get(ctx, x.key(n))
 	if err != nil {
 		return nil, err
 	}
@@ -149,5 +164,9 @@ func decompress(x Index, parts [][]byte) (*tree.Tree, error) {
 	if _, err := io.ReadFull(dec, data); err != nil {
 		return nil, fmt.Errorf("index %s: %w: %w", x.ID, ErrCorrupt, err)
 	}
-	return tree.Parse(data)
+	t, err := tree.Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("index %s: %w", x.ID, err)
+	}
+	return t, nil
 }

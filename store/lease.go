@@ -33,7 +33,7 @@ type leaseBody struct {
 	Epoch uint64        `json:"epoch"`
 	Host  string        `json:"host"`
 	Mount string        `json:"mount"`
-	Nonce string        `json:"nonce"`
+	Nonce string        `json:"nonce"` // of the holder: the same in all the epochs it takes
 	State LeaseState    `json:"state"`
 	TTL   time.Duration `json:"ttl_ns"`
 	Head  Key           `json:"head,omitempty"` // the newest snapshot that the holder knows
@@ -62,11 +62,12 @@ func (e *HeldError) Error() string {
 // several goroutines.
 type Lease struct {
 	repo *Repo
-	ttl  time.Duration
 
 	mu    sync.Mutex // mu guards the rest; it is held during requests, which it orders
 	body  leaseBody
 	until time.Duration // by the repo's clock: from here on others may take over
+	line  *Key          // the head as HeadUnder or Commit knew it last, "" for none
+	seen  time.Time     // the store's clock when HeadUnder looked
 }
 
 // Claim says who asks for a lease.
@@ -82,7 +83,8 @@ func (r *Repo) Acquire(ctx context.Context, c Claim) (*Lease, error) {
 	if c.TTL == 0 {
 		c.TTL = DefaultLease
 	}
-	for {
+	l := &Lease{repo: r, body: leaseBody{Host: c.Host, Mount: c.Mount, Nonce: NewID(), State: LeaseActive, TTL: c.TTL}}
+	for slow := (retry{}); ; {
 		last, err := r.lastLease(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("take the lease: %w", err)
@@ -90,31 +92,33 @@ func (r *Repo) Acquire(ctx context.Context, c Claim) (*Lease, error) {
 		if last.held() && last.Mount != c.Mount {
 			return nil, &HeldError{Host: last.Host, Mount: last.Mount, State: last.State, Left: last.left}
 		}
-		l := &Lease{repo: r, ttl: c.TTL, body: leaseBody{
-			Epoch: last.Epoch + 1, Host: c.Host, Mount: c.Mount, State: LeaseActive, TTL: c.TTL, Head: last.Head,
-		}}
-		switch err := l.create(ctx); {
+		l.body.Head = last.Head
+		switch err := l.take(ctx, last.Epoch+1); {
 		case err == nil:
 			return l, nil
 		case !errors.Is(err, ErrExist):
 			return nil, fmt.Errorf("take the lease: %w", err)
 		}
 		// Somebody was faster: look who.
+		if err := slow.wait(ctx, "take the lease: the store does not show who has it"); err != nil {
+			return nil, err
+		}
 	}
 }
 
-// create takes the epoch in l.body.
-func (l *Lease) create(ctx context.Context) error {
+// take takes the epoch, or returns ErrExist.
+func (l *Lease) take(ctx context.Context, epoch uint64) error {
 	started := l.repo.now()
-	l.body.Nonce = NewID()
-	data, err := seal(formatLease, l.body)
+	body := l.body
+	body.Epoch = epoch
+	data, err := seal(formatLease, body)
 	if err != nil {
 		return err
 	}
-	if err := l.repo.createOnce(ctx, leaseKey(l.body.Epoch), data); err != nil {
+	if err := l.repo.createOnce(ctx, leaseKey(epoch), data); err != nil {
 		return err
 	}
-	l.until = started + l.ttl
+	l.body, l.until = body, started+body.TTL
 	return nil
 }
 
@@ -133,11 +137,11 @@ func (r *Repo) lastLease(ctx context.Context) (seenLease, error) {
 		return seenLease{}, err
 	}
 	o := page.Objects[0]
-	epoch, err := strconv.ParseUint(strings.TrimPrefix(string(o.Key), string(prefixLease)), 16, 64)
+	epoch, err := epochOf(o.Key)
 	if err != nil {
-		return seenLease{}, fmt.Errorf("%s: not the name of a lease", o.Key)
+		return seenLease{}, err
 	}
-	data, err := r.bucket.Get(ctx, o.Key)
+	data, err := r.get(ctx, o.Key)
 	if err != nil {
 		return seenLease{}, err
 	}
@@ -145,11 +149,20 @@ func (r *Repo) lastLease(ctx context.Context) (seenLease, error) {
 	if err := unseal(o.Key, formatLease, data, &s.leaseBody); err != nil {
 		return seenLease{}, err
 	}
-	if s.Epoch != math.MaxUint64-epoch {
+	if s.Epoch != epoch {
 		return seenLease{}, fmt.Errorf("%s: %w: it says that it is epoch %d", o.Key, ErrCorrupt, s.Epoch)
 	}
 	s.left = o.Modified.Add(s.TTL + leaseMargin).Sub(page.Now)
 	return s, nil
+}
+
+func epochOf(key Key) (uint64, error) {
+	name := strings.TrimPrefix(string(key), string(prefixLease))
+	n, err := strconv.ParseUint(name, 16, 64)
+	if err != nil || len(name) != 16 {
+		return 0, fmt.Errorf("%s: %w: not the name of a lease", key, ErrCorrupt)
+	}
+	return math.MaxUint64 - n, nil
 }
 
 // Holder returns who holds the lease now, or nil.
@@ -168,8 +181,8 @@ func (l *Lease) Epoch() uint64 {
 	return l.body.Epoch
 }
 
-// Left is the time in which nobody else can have taken over. At 0 the holder must not
-// commit before Renew has succeeded.
+// Left is the time in which nobody else can have taken over, as far as clocks tell. At
+// 0 the holder must not rely on the lease before Renew has succeeded.
 func (l *Lease) Left() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -180,68 +193,115 @@ func (l *Lease) left() time.Duration { return max(0, l.until-l.repo.now()) }
 
 // Renew makes the lease last for another TTL. If it ran out, and somebody else took
 // over, it is ErrLeaseLost; if nobody did, a new epoch is taken.
-func (l *Lease) Renew(ctx context.Context) error { return l.set(ctx, "", "") }
+func (l *Lease) Renew(ctx context.Context) error { return l.set(ctx, "") }
 
 // Drain renews the lease and says that the session is over.
-func (l *Lease) Drain(ctx context.Context) error { return l.set(ctx, LeaseDraining, "") }
+func (l *Lease) Drain(ctx context.Context) error { return l.set(ctx, LeaseDraining) }
 
 // Resume renews the lease and says that a session is using the profile again.
-func (l *Lease) Resume(ctx context.Context) error { return l.set(ctx, LeaseActive, "") }
+func (l *Lease) Resume(ctx context.Context) error { return l.set(ctx, LeaseActive) }
 
-// Release gives the lease back.
-func (l *Lease) Release(ctx context.Context) error { return l.set(ctx, LeaseReleased, "") }
+// Release gives the lease back. Whether it succeeds or not, the lease has no time left
+// afterwards, for another mount may have taken over.
+func (l *Lease) Release(ctx context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.until = 0
+	l.body.State = LeaseReleased
+	if err := l.write(ctx); err != nil {
+		return fmt.Errorf("release the lease: %w", err)
+	}
+	return nil
+}
 
-func (l *Lease) set(ctx context.Context, state LeaseState, head Key) error {
+func (l *Lease) set(ctx context.Context, state LeaseState) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if state != "" {
 		l.body.State = state
 	}
-	if head != "" {
-		l.body.Head = head
+	if err := l.renew(ctx); err != nil {
+		return fmt.Errorf("renew the lease: %w", err)
 	}
-	return l.renew(ctx)
+	return nil
 }
 
 // renew has l.mu held.
 func (l *Lease) renew(ctx context.Context) error {
-	if l.left() == 0 {
+	left := l.left()
+	if left == 0 {
 		return l.again(ctx)
 	}
-	// A renewal that is not done in time must not be believed, nor linger.
-	ctx, cancel := context.WithTimeout(ctx, l.left())
+	// A renewal that is not done in time must not linger.
+	ctx, cancel := context.WithTimeout(ctx, left)
 	defer cancel()
 	started := l.repo.now()
-	l.body.Nonce = NewID()
+	if err := l.write(ctx); err != nil {
+		return err
+	}
+	l.until = started + l.body.TTL
+	return nil
+}
+
+// write overwrites the object of the lease's own epoch. That is no harm even if
+// another mount has taken over: nobody looks at an epoch that is not the newest.
+func (l *Lease) write(ctx context.Context) error {
 	data, err := seal(formatLease, l.body)
 	if err != nil {
 		return err
 	}
-	if err := l.repo.bucket.Put(ctx, leaseKey(l.body.Epoch), data); err != nil {
-		return fmt.Errorf("renew the lease: %w", err)
-	}
-	l.until = started + l.ttl
-	return nil
+	return l.repo.bucket.Put(ctx, leaseKey(l.body.Epoch), data)
 }
 
-// again takes a new epoch after the lease ran out, unless somebody else did.
+// again takes a new epoch after the lease ran out or was released, unless somebody
+// else did.
 func (l *Lease) again(ctx context.Context) error {
-	last, err := l.repo.lastLease(ctx)
-	if err != nil {
-		return fmt.Errorf("renew the lease: %w", err)
+	if l.body.State == LeaseReleased {
+		l.body.State = LeaseActive
 	}
-	if last.Epoch != l.body.Epoch || last.Mount != l.body.Mount {
-		return fmt.Errorf("%w: host %q", ErrLeaseLost, last.Host)
+	for slow := (retry{}); ; {
+		last, err := l.repo.lastLease(ctx)
+		if err != nil {
+			return err
+		}
+		// An own try whose answer was lost may have got further than this knows.
+		if last.Epoch >= l.body.Epoch && last.Nonce != l.body.Nonce {
+			return fmt.Errorf("%w: host %q", ErrLeaseLost, last.Host)
+		}
+		err = l.take(ctx, max(last.Epoch, l.body.Epoch)+1)
+		if !errors.Is(err, ErrExist) {
+			return err
+		}
+		if err := slow.wait(ctx, "the store does not show who has the lease"); err != nil {
+			return err
+		}
 	}
-	l.body.Epoch++
-	if err := l.create(ctx); err != nil {
-		l.body.Epoch--
-		if errors.Is(err, ErrExist) {
+}
+
+// fence proves, without a clock, that nobody had taken over when it was called: whoever
+// does so later looks for the head afterwards, and finds what was committed before.
+func (l *Lease) fence(ctx context.Context) error {
+	for slow := (retry{}); ; {
+		page, err := l.repo.bucket.List(ctx, prefixLease, "", 1)
+		if err != nil {
+			return err
+		}
+		newest := uint64(0)
+		if len(page.Objects) > 0 {
+			if newest, err = epochOf(page.Objects[0].Key); err != nil {
+				return err
+			}
+		}
+		switch {
+		case newest == l.body.Epoch:
+			return nil
+		case newest > l.body.Epoch:
 			return ErrLeaseLost
 		}
-		return fmt.Errorf("renew the lease: %w", err)
+		if err := slow.wait(ctx, "the store does not show the lease"); err != nil {
+			return err
+		}
 	}
-	return nil
 }
 
 // HeadUnder returns the newest snapshot as the new holder of l must see it: the zero
@@ -249,26 +309,25 @@ func (l *Lease) again(ctx context.Context) error {
 // knew.
 func (r *Repo) HeadUnder(ctx context.Context, l *Lease) (Snapshot, error) {
 	l.mu.Lock()
-	known := l.body.Head
-	l.mu.Unlock()
-	var head Snapshot
-	var err error
-	for wait := 100 * time.Millisecond; ; wait *= 2 {
-		head, err = r.Head(ctx)
+	defer l.mu.Unlock()
+	for slow := (retry{}); ; {
+		head, at, err := r.head(ctx)
 		if err != nil && !errors.Is(err, ErrNoSnapshot) {
 			return Snapshot{}, err
 		}
-		// The newest sorts first.
-		if known == "" || err == nil && head.Key() <= known {
+		key := head.key()
+		if !older(key, l.body.Head) {
+			l.body.Head, l.line, l.seen = key, &key, at.now
 			return head, nil
 		}
-		if wait > 5*time.Second {
-			return Snapshot{}, fmt.Errorf("the store does not show the snapshot %s that the last holder saved: %w", known, ErrUnavailable)
-		}
-		select {
-		case <-ctx.Done():
-			return Snapshot{}, ctx.Err()
-		case <-time.After(wait):
+		if err := slow.wait(ctx, fmt.Sprintf("the store does not show the snapshot %s that the last holder saved", l.body.Head)); err != nil {
+			return Snapshot{}, err
 		}
 	}
+}
+
+// older reports whether a snapshot was made before another one; "" is before the first.
+func older(key, than Key) bool {
+	// The newest sorts first.
+	return than != "" && (key == "" || key > than)
 }

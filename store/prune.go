@@ -5,10 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
-
-	"valise/tree"
 )
 
 // Retention says which snapshots of the main line stay. The newest always does, and
@@ -17,10 +14,14 @@ import (
 type Retention struct {
 	Last, Daily, Weekly, Monthly int
 
-	Forget []string      // names of snapshots to drop
-	Grace  time.Duration // objects are deleted so long after they were marked
-	DryRun bool          // say what would be done
-	Force  bool          // do not honour the pins of mounts that are thought dead
+	Forget []string // names of snapshots to drop
+
+	// Grace is the time from an object's upload to its mark, and again from there to
+	// its end, both at least. A save must not take as long, nor may it be less than ten
+	// minutes, for which mounts believe that what they uploaded is there.
+	Grace  time.Duration
+	DryRun bool // say what would be done
+	Force  bool // do not honour the pins of mounts that are thought dead
 }
 
 // PruneResult says what Prune did, or with DryRun would do.
@@ -28,93 +29,119 @@ type PruneResult struct {
 	Forgotten []string `json:"forgotten"` // snapshots
 	Marked    int      `json:"marked"`    // objects to be deleted once the grace is over
 	Deleted   int      `json:"deleted"`   // objects
-	Bytes     int64    `json:"bytes"`     // that Deleted had
+	Bytes     int64    `json:"bytes"`     // that the marked ones have
 	Pinned    []string `json:"pinned"`    // hosts whose mounts keep objects
 }
 
-// mark is the object at marks/<id>: what a prune found unused.
+// mark is the object at marks/<id>: what a prune found unused. Its time is that of the
+// object, by the store's clock.
 type mark struct {
-	Time    time.Time `json:"time"` // by the store's clock
-	Objects []Key     `json:"objects"`
+	Objects []Key `json:"objects"`
+
+	key  Key
+	time time.Time
 }
 
-// ErrMarked says that a snapshot would use objects which are about to be deleted:
-// they must be stored anew.
-var ErrMarked = errors.New("a prune has marked objects that the snapshot uses")
+// objectsPerMark keeps a mark smaller than MaxObject.
+const objectsPerMark = 100_000
 
 // Prune forgets snapshots and deletes what no snapshot and no pin needs, in two runs
 // at least Grace apart: the first marks, the second deletes what is marked and still
-// unused. It is safe beside live mounts.
+// unused. It is safe beside live mounts and other prunes.
 func (r *Repo) Prune(ctx context.Context, keep Retention) (PruneResult, error) {
 	var res PruneResult
-	all, err := r.Snapshots(ctx)
-	if err != nil {
-		return res, fmt.Errorf("prune: %w", err)
-	}
-	kept, dropped, err := keep.choose(all)
-	if err != nil {
-		return res, fmt.Errorf("prune: %w", err)
-	}
-	for _, s := range dropped {
-		res.Forgotten = append(res.Forgotten, s.Name())
-	}
-	if !keep.DryRun {
-		for _, s := range dropped {
-			if err := r.bucket.Delete(ctx, s.lies()); err != nil {
-				return res, fmt.Errorf("prune: %w", err)
-			}
-		}
-	}
-	used, err := r.used(ctx, kept, keep.Force, &res)
-	if err != nil {
-		return res, fmt.Errorf("prune: %w", err)
-	}
-	if err := r.sweep(ctx, keep, used, &res); err != nil {
-		return res, fmt.Errorf("prune: %w", err)
-	}
-	if err := r.mark(ctx, keep, used, &res); err != nil {
+	if err := r.prune(ctx, keep, &res); err != nil {
 		return res, fmt.Errorf("prune: %w", err)
 	}
 	return res, nil
 }
 
-// choose splits the snapshots, newest first, into those that stay and the others.
-func (keep Retention) choose(all []Snapshot) (kept []Snapshot, dropped []Snapshot, err error) {
-	forget := slices.Clone(keep.Forget)
-	limits := []int{keep.Last, keep.Daily, keep.Weekly, keep.Monthly}
-	any := slices.Max(limits) > 0
-	periods := []func(time.Time) string{
-		func(t time.Time) string { return t.Format(time.RFC3339Nano) },
-		func(t time.Time) string { return t.Format(time.DateOnly) },
-		func(t time.Time) string { y, w := t.ISOWeek(); return fmt.Sprint(y, "-", w) },
-		func(t time.Time) string { return t.Format("2006-01") },
+func (r *Repo) prune(ctx context.Context, keep Retention, res *PruneResult) error {
+	// Their age is judged before the snapshots are listed: a commit that did not see a
+	// mark has ended by then.
+	marks, now, err := r.marks(ctx)
+	if err != nil {
+		return err
 	}
-	last := make([]string, len(limits))
-	head := true
-	for _, s := range all {
-		if s.Conflict {
-			if i := slices.Index(forget, s.Name()); i >= 0 {
-				forget = slices.Delete(forget, i, i+1)
-				dropped = append(dropped, s)
-			} else {
-				kept = append(kept, s)
+	all, err := r.Snapshots(ctx)
+	if err != nil {
+		return err
+	}
+	kept, dropped, err := keep.choose(all)
+	if err != nil {
+		return err
+	}
+	if err := r.drop(ctx, keep, kept, dropped, res); err != nil {
+		return err
+	}
+	used, err := r.used(ctx, kept, keep.Force, res)
+	if err != nil {
+		return err
+	}
+	for _, m := range marks {
+		if now.Sub(m.time) < keep.Grace {
+			for _, key := range m.Objects {
+				used[key] = true // not to be marked again
 			}
 			continue
 		}
-		stays := head || !any
-		head = false
-		for i, period := range periods {
-			if name := period(s.Time.UTC()); limits[i] > 0 && name != last[i] {
-				last[i] = name
-				limits[i]--
-				stays = true
+		if err := r.sweep(ctx, keep, m, used, res); err != nil {
+			return err
+		}
+	}
+	return r.mark(ctx, keep, now, used, res)
+}
+
+// drop deletes snapshots. Before, it moves those that came too late to their place
+// beside the main line: what is dropped may be what proves that they are not of it.
+func (r *Repo) drop(ctx context.Context, keep Retention, kept, dropped []Snapshot, res *PruneResult) error {
+	for _, s := range dropped {
+		res.Forgotten = append(res.Forgotten, s.Name())
+	}
+	if keep.DryRun {
+		return nil
+	}
+	for _, s := range kept {
+		if !s.stray {
+			continue
+		}
+		lies := s.lies()
+		s.stray = false
+		if _, err := r.createBeside(ctx, s); err != nil {
+			return err
+		}
+		if err := r.bucket.Delete(ctx, lies); err != nil {
+			return err
+		}
+	}
+	for _, s := range dropped {
+		if err := r.bucket.Delete(ctx, s.lies()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// choose splits the snapshots, newest first, into those that stay and the others.
+func (keep Retention) choose(all []Snapshot) (kept []Snapshot, dropped []Snapshot, err error) {
+	forget := map[string]bool{}
+	for _, name := range keep.Forget {
+		forget[name] = true
+	}
+	rules := keep.rules()
+	for i, s := range all {
+		name := s.Name()
+		stays := s.Conflict || i == 0 || len(rules) == 0
+		if !s.Conflict {
+			for _, rule := range rules {
+				stays = rule.keeps(s) || stays
 			}
 		}
-		if i := slices.Index(forget, s.Name()); i >= 0 {
-			if len(kept) == 0 {
-				return nil, nil, fmt.Errorf("snapshot %s is the newest: it cannot be dropped", s.Name())
+		if forget[name] {
+			if i == 0 && !s.Conflict {
+				return nil, nil, fmt.Errorf("snapshot %s is the newest: it cannot be dropped", name)
 			}
-			forget = slices.Delete(forget, i, i+1)
+			delete(forget, name)
 			stays = false
 		}
 		if stays {
@@ -123,10 +150,47 @@ func (keep Retention) choose(all []Snapshot) (kept []Snapshot, dropped []Snapsho
 			dropped = append(dropped, s)
 		}
 	}
-	if len(forget) > 0 {
-		return nil, nil, fmt.Errorf("snapshot %q: %w", forget[0], ErrNoSnapshot)
+	for _, name := range keep.Forget {
+		if forget[name] {
+			return nil, nil, fmt.Errorf("snapshot %q: %w", name, ErrNoSnapshot)
+		}
 	}
 	return kept, dropped, nil
+}
+
+// rule keeps the newest snapshot of each of the newest periods.
+type rule struct {
+	left   int
+	period func(Snapshot) string
+	seen   map[string]bool
+}
+
+func (keep Retention) rules() (out []*rule) {
+	for _, r := range []rule{
+		{left: keep.Last, period: func(s Snapshot) string { return string(s.Key()) }},
+		{left: keep.Daily, period: func(s Snapshot) string { return s.Time.UTC().Format(time.DateOnly) }},
+		{left: keep.Weekly, period: func(s Snapshot) string {
+			year, week := s.Time.UTC().ISOWeek()
+			return fmt.Sprint(year, " ", week)
+		}},
+		{left: keep.Monthly, period: func(s Snapshot) string { return s.Time.UTC().Format("2006-01") }},
+	} {
+		if r.left > 0 {
+			r.seen = map[string]bool{}
+			out = append(out, &r)
+		}
+	}
+	return out
+}
+
+func (r *rule) keeps(s Snapshot) bool {
+	period := r.period(s)
+	if r.left == 0 || r.seen[period] {
+		return false
+	}
+	r.seen[period] = true
+	r.left--
+	return true
 }
 
 // used returns the objects that the snapshots and the pins need.
@@ -145,7 +209,7 @@ func (r *Repo) used(ctx context.Context, kept []Snapshot, force bool, res *Prune
 		if force {
 			break
 		}
-		data, err := r.bucket.Get(ctx, o.Key)
+		data, err := r.get(ctx, o.Key)
 		if errors.Is(err, ErrNotExist) {
 			continue // its mount has just ended
 		}
@@ -167,13 +231,7 @@ func (r *Repo) used(ctx context.Context, kept []Snapshot, force bool, res *Prune
 		if err != nil {
 			return nil, err
 		}
-		for i := range x.Parts {
-			used[x.key(i)] = true
-		}
-		for i := range t.Packs() {
-			id, _ := t.Pack(i)
-			used[PackKey(id)] = true
-		}
+		addNames(used, []Index{x}, t)
 	}
 	return used, nil
 }
@@ -190,119 +248,74 @@ func (r *Repo) indexTree(ctx context.Context, x Index) (*tree.Tree, error) {
 	return decompress(x, parts)
 }
 
-// sweep deletes what was marked long enough ago and is still unused.
-func (r *Repo) sweep(ctx context.Context, keep Retention, used map[Key]bool, res *PruneResult) error {
-	marks, now, err := r.marks(ctx)
-	if err != nil {
+// sweep deletes what was marked and is still unused, and then the mark.
+func (r *Repo) sweep(ctx context.Context, keep Retention, m mark, used map[Key]bool, res *PruneResult) error {
+	gone := slices.DeleteFunc(m.Objects, func(key Key) bool { return used[key] })
+	res.Deleted += len(gone)
+	if keep.DryRun {
+		for _, key := range gone {
+			used[key] = true // not to be marked again
+		}
+		return nil
+	}
+	if err := r.bucket.Delete(ctx, gone...); err != nil {
 		return err
 	}
-	for key, m := range marks {
-		if now.Sub(m.Time) < keep.Grace {
-			continue
-		}
-		var gone []Key
-		for _, o := range m.Objects {
-			if !used[o] {
-				gone = append(gone, o)
-			}
-		}
-		res.Deleted += len(gone)
-		if keep.DryRun {
-			continue
-		}
-		if len(gone) > 0 {
-			if err := r.bucket.Delete(ctx, gone...); err != nil {
-				return err
-			}
-		}
-		if err := r.bucket.Delete(ctx, key); err != nil {
-			return err
-		}
-	}
-	return nil
+	return r.bucket.Delete(ctx, m.key)
 }
 
 // mark notes what is unused and older than the grace: what is younger may belong to a
 // snapshot that is being made.
-func (r *Repo) mark(ctx context.Context, keep Retention, used map[Key]bool, res *PruneResult) error {
-	marks, now, err := r.marks(ctx)
-	if err != nil {
-		return err
-	}
-	known := map[Key]bool{}
-	for _, m := range marks {
-		for _, o := range m.Objects {
-			known[o] = true
-		}
-	}
-	m := mark{Time: now}
+func (r *Repo) mark(ctx context.Context, keep Retention, now time.Time, used map[Key]bool, res *PruneResult) error {
+	var unused []Key
 	for _, prefix := range []Key{prefixPacks, prefixIndex} {
 		objects, err := r.list(ctx, prefix)
 		if err != nil {
 			return err
 		}
 		for _, o := range objects {
-			if !used[o.Key] && !known[o.Key] && now.Sub(o.Modified) >= keep.Grace {
-				m.Objects = append(m.Objects, o.Key)
+			if !used[o.Key] && now.Sub(o.Modified) >= keep.Grace {
+				unused = append(unused, o.Key)
 				res.Bytes += o.Size
 			}
 		}
 	}
-	res.Marked = len(m.Objects)
-	if keep.DryRun || len(m.Objects) == 0 {
+	res.Marked = len(unused)
+	if keep.DryRun {
 		return nil
 	}
-	data, err := seal(formatMark, m)
-	if err != nil {
-		return err
-	}
-	return r.bucket.Put(ctx, prefixMarks+Key(NewID()), data)
-}
-
-// marks returns the marks and the store's time.
-func (r *Repo) marks(ctx context.Context) (map[Key]mark, time.Time, error) {
-	page, err := r.bucket.List(ctx, prefixMarks, "", 1000)
-	if err != nil {
-		return nil, time.Time{}, err
-	}
-	out := map[Key]mark{}
-	for _, o := range page.Objects {
-		data, err := r.bucket.Get(ctx, o.Key)
-		if errors.Is(err, ErrNotExist) {
-			continue // another prune has just dealt with it
-		}
+	for some := range slices.Chunk(unused, objectsPerMark) {
+		data, err := seal(formatMark, mark{Objects: some})
 		if err != nil {
-			return nil, time.Time{}, err
+			return err
 		}
-		var m mark
-		if err := unseal(o.Key, formatMark, data, &m); err != nil {
-			return nil, time.Time{}, err
-		}
-		out[o.Key] = m
-	}
-	return out, page.Now, nil
-}
-
-// unmarked refuses a snapshot that uses marked objects.
-func (r *Repo) unmarked(ctx context.Context, index []Index, whole *tree.Tree) error {
-	marks, _, err := r.marks(ctx)
-	if err != nil {
-		return err
-	}
-	for _, m := range marks {
-		for _, key := range m.Objects {
-			id, isPack := strings.CutPrefix(string(key), string(prefixPacks))
-			if isPack {
-				if pack, err := tree.ParsePackID(id); err == nil && whole.PackSize(pack) != 0 {
-					return fmt.Errorf("%w: %s", ErrMarked, key)
-				}
-			}
-			for _, x := range index {
-				if strings.HasPrefix(string(key), string(x.key(0)[:len(prefixIndex)])+x.ID+"-") {
-					return fmt.Errorf("%w: %s", ErrMarked, key)
-				}
-			}
+		if err := r.bucket.Put(ctx, prefixMarks+Key(NewID()), data); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// marks returns the marks and the store's time before they were read.
+func (r *Repo) marks(ctx context.Context) ([]mark, time.Time, error) {
+	objects, now, err := r.listAt(ctx, prefixMarks)
+	if err != nil {
+		return nil, now, err
+	}
+	var out []mark
+	for _, o := range objects {
+		data, err := r.get(ctx, o.Key)
+		if errors.Is(err, ErrNotExist) {
+			continue // another prune has just dealt with it: what it named is gone
+		}
+		if err != nil {
+			return nil, now, err
+		}
+		m := mark{key: o.Key, time: o.Modified}
+		if err := unseal(o.Key, formatMark, data, &m); err != nil {
+			return nil, now, err
+		}
+		out = append(out, m)
+	}
+	return out, now, nil
 }

@@ -30,6 +30,7 @@ type Repo struct {
 	now     func() time.Duration
 	coder   *Coder
 	profile profile
+	present present
 }
 
 // profile is the body of valise.json.
@@ -38,6 +39,9 @@ type profile struct {
 	BlockSize  int       `json:"block_size"`
 	Created    time.Time `json:"created"`
 	SingleHost bool      `json:"single_host,omitempty"`
+
+	// Conditional: the store was seen to honour If-None-Match.
+	Conditional bool `json:"conditional,omitempty"`
 }
 
 // Errors of Open.
@@ -58,33 +62,37 @@ func Open(ctx context.Context, cfg Config) (*Repo, error) {
 	}
 	data, err := cfg.Bucket.Get(ctx, keyProfile)
 	if err != nil {
-		return nil, r.absent(ctx, err)
+		err = r.absent(ctx, err)
+	} else {
+		err = r.read(data)
 	}
-	return r, r.read(data)
+	if err != nil {
+		r.Close()
+		return nil, err
+	}
+	return r, nil
 }
 
 // OpenOrCreate returns the profile in the bucket; where there is none, it makes an
-// empty one, if nothing else lies there, and probes the store.
+// empty one, if nothing else lies there. Unless Config.SingleHost is set, it makes
+// sure once in the profile's life that the store honours If-None-Match.
 func OpenOrCreate(ctx context.Context, cfg Config) (*Repo, error) {
 	r, err := Open(ctx, cfg)
-	if !errors.Is(err, ErrNoProfile) {
-		return r, err
+	if errors.Is(err, ErrNoProfile) {
+		if err = create(ctx, cfg); err == nil {
+			r, err = Open(ctx, cfg)
+		}
 	}
-	if r, err = newRepo(cfg); err != nil {
-		return nil, err
-	}
-	others, err := cfg.Bucket.List(ctx, "", "", 1)
 	if err != nil {
 		return nil, err
 	}
-	if len(others.Objects) > 0 {
-		// Another host may just have made it.
-		if r, err := Open(ctx, cfg); !errors.Is(err, ErrNoProfile) {
-			return r, err
+	if !cfg.SingleHost && !r.profile.Conditional {
+		if err := r.probe(ctx); err != nil {
+			r.Close()
+			return nil, fmt.Errorf("probe the store: %w", err)
 		}
-		return nil, fmt.Errorf("create profile: the prefix holds other objects (%s …): give each profile a prefix of its own", others.Objects[0].Key)
 	}
-	return r, r.create(ctx, cfg.SingleHost)
+	return r, nil
 }
 
 func newRepo(cfg Config) (*Repo, error) {
@@ -128,28 +136,53 @@ func (r *Repo) read(data []byte) error {
 	return nil
 }
 
-// create writes valise.json. Writing it twice is the probe for conditional writes.
-func (r *Repo) create(ctx context.Context, singleHost bool) error {
-	p := profile{ID: NewID(), BlockSize: BlockSize, Created: time.Now().UTC().Truncate(time.Second), SingleHost: singleHost}
+// create writes valise.json. That another host was faster is no error.
+func create(ctx context.Context, cfg Config) error {
+	others, err := cfg.Bucket.List(ctx, "", "", 1)
+	if err != nil {
+		return fmt.Errorf("create profile: %w", err)
+	}
+	if len(others.Objects) > 0 {
+		// They are the profile's if another host has just made it.
+		page, err := cfg.Bucket.List(ctx, keyProfile, "", 1)
+		if err != nil {
+			return fmt.Errorf("create profile: %w", err)
+		}
+		if len(page.Objects) > 0 && page.Objects[0].Key == keyProfile {
+			return nil
+		}
+		return fmt.Errorf("create profile: the prefix holds other objects (%s …): give each profile a prefix of its own", others.Objects[0].Key)
+	}
+	p := profile{ID: NewID(), BlockSize: BlockSize, Created: time.Now().UTC().Truncate(time.Second), SingleHost: cfg.SingleHost}
 	body, err := seal(formatProfile, p)
 	if err != nil {
 		return err
 	}
-	err = r.bucket.Create(ctx, keyProfile, body)
-	if err == nil {
-		err = r.bucket.Create(ctx, keyProfile, body)
-		if err == nil && !singleHost {
-			return fmt.Errorf("create profile: %w", errors.Join(ErrNotConditional, r.bucket.Delete(ctx, keyProfile)))
-		}
-	}
-	if err != nil && !errors.Is(err, ErrExist) {
+	if err := cfg.Bucket.Create(ctx, keyProfile, body); err != nil && !errors.Is(err, ErrExist) {
 		return fmt.Errorf("create profile: %w", err)
 	}
-	data, err := r.bucket.Get(ctx, keyProfile)
+	return nil
+}
+
+// probe finds out whether the store honours If-None-Match, by creating what is there:
+// at worst that writes the same bytes again. Hosts that do it at once write the same
+// note of the answer.
+func (r *Repo) probe(ctx context.Context) error {
+	body, err := seal(formatProfile, r.profile)
 	if err != nil {
-		return fmt.Errorf("create profile: read it back: %w", err)
+		return err
 	}
-	return r.read(data)
+	switch err := r.bucket.Create(ctx, keyProfile, body); {
+	case err == nil:
+		return ErrNotConditional
+	case !errors.Is(err, ErrExist):
+		return err
+	}
+	r.profile.Conditional = true
+	if body, err = seal(formatProfile, r.profile); err != nil {
+		return err
+	}
+	return r.bucket.Put(ctx, keyProfile, body)
 }
 
 // Close frees what the Repo holds in memory.
@@ -166,19 +199,44 @@ func (r *Repo) Bucket() Bucket { return r.bucket }
 
 // list returns all keys with the prefix.
 func (r *Repo) list(ctx context.Context, prefix Key) ([]Object, error) {
-	var out []Object
+	objects, _, err := r.listAt(ctx, prefix)
+	return objects, err
+}
+
+// listAt returns all keys with the prefix and the store's time when it began to answer.
+func (r *Repo) listAt(ctx context.Context, prefix Key) (out []Object, now time.Time, err error) {
 	after := Key("")
 	for {
 		page, err := r.bucket.List(ctx, prefix, after, 1000)
 		if err != nil {
-			return nil, fmt.Errorf("list %s: %w", prefix, err)
+			return nil, time.Time{}, fmt.Errorf("list %s: %w", prefix, err)
+		}
+		if after == "" {
+			now = page.Now
 		}
 		out = append(out, page.Objects...)
 		if !page.More || len(page.Objects) == 0 {
-			return slices.Clip(out), nil
+			return slices.Clip(out), now, nil
 		}
 		after = page.Objects[len(page.Objects)-1].Key
 	}
+}
+
+// get reads an object that a listing has shown. It is ErrNotExist only if another one
+// does not show it any more.
+func (r *Repo) get(ctx context.Context, key Key) ([]byte, error) {
+	data, err := r.bucket.Get(ctx, key)
+	if !errors.Is(err, ErrNotExist) {
+		return data, err
+	}
+	page, listErr := r.bucket.List(ctx, key, "", 1)
+	switch {
+	case listErr != nil:
+		return nil, listErr
+	case len(page.Objects) > 0 && page.Objects[0].Key == key:
+		return nil, fmt.Errorf("get %s: %w: it is listed and not found", key, ErrUnavailable)
+	}
+	return nil, err
 }
 
 // createOnce creates an object whose body holds a nonce. It tells its own echo (the
@@ -198,4 +256,22 @@ func (r *Repo) createOnce(ctx context.Context, key Key, body []byte) error {
 		return fmt.Errorf("%s exists and cannot be read: %w", key, getErr)
 	}
 	return err
+}
+
+// retry is the wait for a listing to show what is known to be there.
+type retry struct{ last time.Duration }
+
+// wait waits, longer each time. Once it has waited for long enough the error is
+// ErrUnavailable and says why.
+func (w *retry) wait(ctx context.Context, why string) error {
+	if w.last > 2*time.Second {
+		return fmt.Errorf("%s: %w", why, ErrUnavailable)
+	}
+	w.last = max(100*time.Millisecond, 2*w.last)
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(w.last):
+		return nil
+	}
 }

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
-	"strings"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Snapshot is a saved state of the home.
@@ -80,27 +83,14 @@ func (s Snapshot) lies() Key {
 // Name is what people call it by: the number, and for one that is not on the main
 // line the first digits of the mount that made it.
 func (s Snapshot) Name() string {
+	if s.stray {
+		// The mount may have made one of that number beside the main line as well.
+		return fmt.Sprintf("%d-%.8s-late", s.Seq, s.Mount)
+	}
 	if s.Conflict {
 		return fmt.Sprintf("%d-%.8s", s.Seq, s.Mount)
 	}
 	return strconv.FormatUint(s.Seq, 10)
-}
-
-// parseSnapshotKey returns the epoch and number in a key.
-func parseSnapshotKey(key Key) (epoch, seq uint64, err error) {
-	name := strings.TrimPrefix(strings.TrimPrefix(string(key), string(prefixSnapshots)), string(prefixConflicts))
-	parts := strings.Split(name, "-")
-	if len(parts) < 2 || len(parts[0]) != 16 || len(parts[1]) != 16 {
-		return 0, 0, fmt.Errorf("%s: not the name of a snapshot", key)
-	}
-	for i, to := range []*uint64{&epoch, &seq} {
-		n, err := strconv.ParseUint(parts[i], 16, 64)
-		if err != nil {
-			return 0, 0, fmt.Errorf("%s: not the name of a snapshot", key)
-		}
-		*to = math.MaxUint64 - n
-	}
-	return epoch, seq, nil
 }
 
 // ErrNoSnapshot is the answer where a profile has none, or none of that name.
@@ -108,52 +98,85 @@ var ErrNoSnapshot = errors.New("no such snapshot")
 
 // Head returns the newest snapshot, or ErrNoSnapshot for an empty profile.
 func (r *Repo) Head(ctx context.Context) (Snapshot, error) {
+	s, _, err := r.head(ctx)
+	return s, err
+}
+
+// sight is when something was seen, by the store's clock.
+type sight struct{ modified, now time.Time }
+
+func (r *Repo) head(ctx context.Context) (Snapshot, sight, error) {
 	page, err := r.bucket.List(ctx, prefixSnapshots, "", 1)
 	if err != nil {
-		return Snapshot{}, fmt.Errorf("find the newest snapshot: %w", err)
+		return Snapshot{}, sight{}, fmt.Errorf("find the newest snapshot: %w", err)
 	}
+	at := sight{now: page.Now}
 	if len(page.Objects) == 0 {
-		return Snapshot{}, ErrNoSnapshot
+		return Snapshot{}, at, ErrNoSnapshot
 	}
-	return r.snapshot(ctx, page.Objects[0].Key)
+	at.modified = page.Objects[0].Modified
+	s, err := r.snapshot(ctx, page.Objects[0].Key)
+	return s, at, err
 }
 
 // snapshot reads the one at key, which a listing has shown.
 func (r *Repo) snapshot(ctx context.Context, key Key) (Snapshot, error) {
-	data, err := r.bucket.Get(ctx, key)
+	data, err := r.get(ctx, key)
 	if err != nil {
 		return Snapshot{}, fmt.Errorf("read snapshot: %w", err)
 	}
 	var s Snapshot
 	if err := unseal(key, formatSnapshot, data, &s); err != nil {
-		return Snapshot{}, err
+		return Snapshot{}, fmt.Errorf("read snapshot: %w", err)
 	}
 	if s.Key() != key {
-		return Snapshot{}, fmt.Errorf("%s: %w: it says that it is %s", key, ErrCorrupt, s.Key())
+		return Snapshot{}, fmt.Errorf("read snapshot: %s: %w: it says that it is %s", key, ErrCorrupt, s.Key())
 	}
-	if len(s.Index) == 0 {
-		return Snapshot{}, fmt.Errorf("%s: %w: it names no index", key, ErrCorrupt)
+	if s.Epoch == 0 || len(s.Index) == 0 {
+		return Snapshot{}, fmt.Errorf("read snapshot: %s: %w: it has no epoch or no index", key, ErrCorrupt)
 	}
 	return s, nil
 }
 
 // Snapshots returns all, newest first: those of the main line, then those that lost.
 func (r *Repo) Snapshots(ctx context.Context) ([]Snapshot, error) {
-	var out []Snapshot
+	return r.snapshots(ctx, func(_ Key, err error) error { return err })
+}
+
+// snapshotsAtOnce is how many snapshots are read at once.
+const snapshotsAtOnce = 16
+
+// snapshots returns all. bad, which is called by one goroutine at a time, decides
+// about one that cannot be read: nil leaves it out.
+func (r *Repo) snapshots(ctx context.Context, bad func(Key, error) error) ([]Snapshot, error) {
+	// In this order one that setAside moves meanwhile is seen twice rather than not.
+	var objects []Object
 	for _, prefix := range []Key{prefixSnapshots, prefixConflicts} {
-		objects, err := r.list(ctx, prefix)
+		more, err := r.list(ctx, prefix)
 		if err != nil {
 			return nil, err
 		}
-		for _, o := range objects {
-			s, err := r.snapshot(ctx, o.Key)
-			if err != nil {
-				return nil, err
-			}
-			out = append(out, s)
-		}
+		objects = append(objects, more...)
 	}
-	return markStrays(out), nil
+	found := make([]Snapshot, len(objects))
+	var mu sync.Mutex // held by bad
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(snapshotsAtOnce)
+	for i, o := range objects {
+		group.Go(func() (err error) {
+			found[i], err = r.snapshot(ctx, o.Key)
+			if err == nil || errors.Is(err, ErrNotExist) {
+				return nil // it is there, or a prune has just dropped it
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			return bad(o.Key, err)
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	return markStrays(slices.DeleteFunc(found, func(s Snapshot) bool { return s.Epoch == 0 })), nil
 }
 
 // markStrays tells apart what was committed under a lease that had been lost unseen:
@@ -167,36 +190,46 @@ func markStrays(all []Snapshot) []Snapshot {
 		parent[s.Key()] = s.Parent
 	}
 	line := map[Key]bool{}
-	oldest := all[0].Key() // of the line that is still there
+	end := Key("") // the oldest that is known to be of the line, whether it is still there
 	for key := all[0].Key(); key != "" && !line[key]; key = parent[key] {
 		line[key] = true
-		if _, there := parent[key]; there {
-			oldest = key
-		}
+		end = key
 	}
+	_, there := parent[end]
 	for i := range all {
 		key := all[i].Key()
-		// What is older than the line's rest may be of it: pruning took what led there.
-		if !all[i].Conflict && !line[key] && key < oldest {
+		// Beyond an end that is not there any more, what is older may be of the line.
+		if !all[i].Conflict && !line[key] && (there || key < end) {
 			all[i].Conflict, all[i].stray = true, true
 		}
 	}
 	return all
 }
 
-// Find returns the snapshot of a name that Snapshots shows, the head for "".
+// Find returns the snapshot of a name that Snapshots shows, the head for "". Others
+// that cannot be read do not matter.
 func (r *Repo) Find(ctx context.Context, name string) (Snapshot, error) {
 	if name == "" {
 		return r.Head(ctx)
 	}
-	all, err := r.Snapshots(ctx)
+	var unread error
+	all, err := r.snapshots(ctx, func(_ Key, err error) error {
+		if !about(err) {
+			return err
+		}
+		unread = errors.Join(unread, err)
+		return nil
+	})
 	if err != nil {
-		return Snapshot{}, err
+		return Snapshot{}, fmt.Errorf("snapshot %q: %w", name, err)
 	}
 	for _, s := range all {
 		if s.Name() == name {
 			return s, nil
 		}
+	}
+	if unread != nil {
+		return Snapshot{}, fmt.Errorf("snapshot %q is none of those that can be read: %w", name, unread)
 	}
 	return Snapshot{}, fmt.Errorf("snapshot %q: %w", name, ErrNoSnapshot)
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"math"
 	"syscall"
 )
 
@@ -76,9 +75,6 @@ func (a *applier) run() error {
 		if err := a.children(d); err != nil {
 			return err
 		}
-		if a.w.count() == math.MaxUint32 {
-			return errors.New("too many files")
-		}
 	}
 	for n, count := range a.nlink {
 		a.w.set(n, func(r *row) { r.nlink = count })
@@ -144,43 +140,53 @@ func (a *applier) change(dir uint32, b, p Node, shared bool) error {
 		m.base, m.inBase = origin, true
 	case attr.IsDir() && flags&Opaque == 0 && shared && a.base.Attr(b).IsDir():
 		m.base, m.inBase = b, true
-	case flags&Meta != 0:
+	case flags&(Meta|Moved) == Meta:
 		m.base, m.inBase = b, shared
+		if file := a.patch.File(p); file != p {
+			m.base, m.inBase = a.below(file) // its own name counts, not the further one
+		}
+	case flags&Meta != 0:
+		m.base, m.inBase = a.base.LookupPath(a.patch.Origin(p))
 	}
 	return a.put(source{patch: true, node: p}, dir, m)
 }
 
+// below finds what the base has under the name of row p of the patch.
+func (a *applier) below(p Node) (Node, bool) {
+	parent := a.patch.Parent(p)
+	dir, ok := Root, true
+	switch flags := a.patch.Flags(parent); {
+	case flags&Opaque != 0:
+		return 0, false
+	case flags&Moved != 0:
+		dir, ok = a.base.LookupPath(a.patch.Origin(parent))
+	case parent != Root:
+		dir, ok = a.below(parent)
+	}
+	if !ok {
+		return 0, false
+	}
+	return a.base.Lookup(dir, a.patch.Name(p))
+}
+
 // put writes one row; a directory's children follow later.
 func (a *applier) put(s source, parent uint32, m merged) error {
+	if len(a.w.rows)/rowSize >= maxRows {
+		return errTooMany
+	}
 	t := a.base
 	if s.patch {
 		t = a.patch
 	}
-	file, r := t.target(s.node)
-	r.flags, r.parent = 0, parent
-	name := t.Name(s.node)
 	at := a.w.count()
-
-	several := r.nlink > 1 && r.mode&syscall.S_IFMT != syscall.S_IFDIR
-	if several {
-		key := source{s.patch, file}
-		if known, ok := a.names[key]; ok {
-			a.nlink[known]++
-			r = row{flags: uint16(flagLink), a: known, parent: parent}
-			r.name, r.nameLen = a.w.string(name), uint16(len(name))
-			a.w.rows = r.append(a.w.rows)
-			return nil
-		}
-		a.names[key] = at
-		a.nlink[at] = 1
-	}
-	if err := a.content(t, s, file, &r, m); err != nil {
+	file, r := t.target(s.node)
+	if known, again := a.again(source{s.patch, file}, r, at); again {
+		r = row{flags: uint16(flagLink), a: known}
+	} else if err := a.fill(t, s.node, &r, m); err != nil {
 		return err
 	}
-	if r.xattr != 0 {
-		r.xattr = a.w.xattr(t.encodedXattrs(r.xattr))
-	}
-	r.name, r.nameLen = a.w.string(name), uint16(len(name))
+	name := t.Name(s.node)
+	r.name, r.nameLen, r.parent = a.w.string(name), uint16(len(name)), parent
 	a.w.rows = r.append(a.w.rows)
 	if r.mode&syscall.S_IFMT == syscall.S_IFDIR {
 		m.row = at
@@ -189,27 +195,45 @@ func (a *applier) put(s source, parent uint32, m merged) error {
 	return nil
 }
 
-// content copies a file's extents or a symbolic link's target and says so in r.
-func (a *applier) content(t *Tree, s source, file Node, r *row, m merged) error {
-	flags := t.Flags(file)
-	origin := t.Origin(file)
-	r.c, r.d = 0, 0
+// again reports whether a file is written already, under another name, and in which
+// row. If not it will be row at.
+func (a *applier) again(file source, r row, at uint32) (known uint32, again bool) {
+	if r.nlink < 2 || r.mode&syscall.S_IFMT == syscall.S_IFDIR {
+		return 0, false
+	}
+	if known, again = a.names[file]; again {
+		a.nlink[known]++
+		return known, true
+	}
+	a.names[file], a.nlink[at] = at, 1
+	return 0, false
+}
+
+// fill makes of r, which is the file's row in t, what it is in the new tree.
+func (a *applier) fill(t *Tree, n Node, r *row, m merged) error {
+	flags := Flags(r.flags)
+	if r.xattr != 0 {
+		r.xattr = a.w.xattr(t.encodedXattrs(r.xattr))
+	}
+	if flags&Meta != 0 {
+		if !m.inBase || !a.base.Attr(m.base).IsRegular() {
+			return fmt.Errorf("%w: %q has its content from %q, where no file is", ErrBase, t.Path(n), t.Origin(n))
+		}
+		t = a.base
+		_, from := t.target(m.base)
+		r.a, r.b, r.size = from.a, from.b, from.size
+	}
+	r.flags, r.c, r.d = 0, 0, 0
+	a.content(t, r)
+	return nil
+}
+
+// content copies the extents or the target that r has in t.
+func (a *applier) content(t *Tree, r *row) {
 	switch r.mode & syscall.S_IFMT {
 	case syscall.S_IFLNK:
-		r.a = a.w.string(t.Symlink(file))
+		r.a = a.w.string(t.section[secStrings][r.a:][:r.b])
 	case syscall.S_IFREG:
-		from := file
-		if s.patch && flags&Meta != 0 {
-			if flags&Moved != 0 {
-				m.base, m.inBase = a.base.LookupPath(origin)
-			}
-			if !m.inBase || !a.base.Attr(m.base).IsRegular() {
-				return fmt.Errorf("%w: the content of %q is at %q, where no file is", ErrBase, t.Path(s.node), origin)
-			}
-			t, from = a.base, a.base.File(m.base)
-			_, content := t.target(from)
-			r.a, r.b, r.size = content.a, content.b, content.size
-		}
 		shift := uint32(0)
 		if t == a.patch {
 			shift = uint32(a.base.Blobs())
@@ -221,7 +245,6 @@ func (a *applier) content(t *Tree, s source, file Node, r *row, m merged) error 
 		}
 		r.a = at
 	}
-	return nil
 }
 
 // encodedXattrs returns the list at offset-1 as it is stored.

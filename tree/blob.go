@@ -21,8 +21,13 @@ func ParsePackID(s string) (PackID, error) {
 	if len(s) != 2*len(id) {
 		return id, fmt.Errorf("pack id %q: want %d hex digits", s, 2*len(id))
 	}
-	_, err := hex.Decode(id[:], []byte(s))
-	return id, err
+	if _, err := hex.Decode(id[:], []byte(s)); err != nil {
+		return id, fmt.Errorf("pack id %q: %w", s, err)
+	}
+	if id.String() != s {
+		return id, fmt.Errorf("pack id %q: want lower-case digits", s)
+	}
+	return id, nil
 }
 
 // Blob says where a block of file content lies: its stored form (see docs/format.md)

@@ -2,9 +2,7 @@ package tree
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"syscall"
 )
@@ -17,7 +15,7 @@ type Entry struct {
 	Origin  []byte   // with Moved: a path in the base
 	Symlink []byte   // a symbolic link's target
 	Xattrs  []Xattr  // in any order
-	Extents []Extent // a file's data, in order
+	Extents []Extent // a regular file's data, in order; with Meta it is left out
 }
 
 // Builder makes a tree of entries that come in any order, parents first.
@@ -26,6 +24,7 @@ type Builder struct {
 	w       *writer
 	blobN   map[Hash]uint32
 	entries []built
+	err     error // the first, for Finish
 }
 
 // built is an entry in the Builder: its row as far as it is known.
@@ -74,9 +73,11 @@ func (b *Builder) add(e Entry) int {
 		size: e.Size, mtime: e.Mtime, ctime: e.Ctime,
 	}
 	if len(e.Xattrs) > 0 {
-		list := slices.Clone(e.Xattrs)
-		slices.SortFunc(list, compareXattrs)
-		r.xattr = b.w.xattr(appendXattrs(nil, list))
+		list, err := appendXattrs(nil, e.Xattrs)
+		if err != nil {
+			b.fail(fmt.Errorf("%q: %w", e.Name, err))
+		}
+		r.xattr = b.w.xattr(list)
 	}
 	if e.Flags&Moved != 0 {
 		r.c, r.d = b.w.string(e.Origin), uint32(len(e.Origin))
@@ -85,7 +86,7 @@ func (b *Builder) add(e Entry) int {
 	case e.Mode&syscall.S_IFMT == syscall.S_IFLNK:
 		r.a, r.b = b.w.string(e.Symlink), uint32(len(e.Symlink))
 		r.size = int64(len(e.Symlink))
-	case len(e.Extents) > 0:
+	case e.IsRegular() && e.Flags&Meta == 0:
 		r.a = uint32(len(b.w.extents) / extentSize)
 		r.b = uint32(len(e.Extents))
 		for _, x := range e.Extents {
@@ -94,6 +95,12 @@ func (b *Builder) add(e Entry) int {
 	}
 	b.entries = append(b.entries, built{row: r, nameText: bytes.Clone(e.Name), link: -1})
 	return len(b.entries) - 1
+}
+
+func (b *Builder) fail(err error) {
+	if b.err == nil {
+		b.err = err
+	}
 }
 
 func (b *Builder) blob(x Blob) uint32 {
@@ -109,8 +116,11 @@ func (b *Builder) blob(x Blob) uint32 {
 // Finish returns the tree; sizeOf tells the size in bytes of each pack that holds
 // blocks of it. The Builder must not be used afterwards.
 func (b *Builder) Finish(sizeOf func(PackID) uint32) (*Tree, error) {
-	if len(b.entries) > math.MaxUint32-1 {
-		return nil, errors.New("too many files")
+	if b.err != nil {
+		return nil, b.err
+	}
+	if len(b.entries) > maxRows {
+		return nil, errTooMany
 	}
 	number := make([]uint32, len(b.entries)) // entry → row
 	order := make([]int, 1, len(b.entries))
@@ -121,6 +131,9 @@ func (b *Builder) Finish(sizeOf func(PackID) uint32) (*Tree, error) {
 			return bytes.Compare(b.entries[x].nameText, b.entries[y].nameText)
 		})
 		for i, c := range e.children {
+			if err := CheckName(b.entries[c].nameText); err != nil {
+				return nil, err
+			}
 			if i > 0 && bytes.Equal(b.entries[c].nameText, b.entries[e.children[i-1]].nameText) {
 				return nil, fmt.Errorf("the name %q is there twice", b.entries[c].nameText)
 			}

@@ -2,8 +2,13 @@ package tree
 
 import (
 	"bytes"
+	"cmp"
+	"fmt"
 	"iter"
+	"math"
+	"slices"
 	"sort"
+	"strings"
 )
 
 // Blobs is the number of different blocks.
@@ -90,12 +95,25 @@ func (t *Tree) Xattr(n Node, name []byte) ([]byte, bool) {
 	return nil, false
 }
 
-func appendXattrs(p []byte, list []Xattr) []byte {
+// appendXattrs encodes a list, sorted by name.
+func appendXattrs(p []byte, list []Xattr) ([]byte, error) {
+	if len(list) > math.MaxUint16 {
+		return nil, fmt.Errorf("%d extended attributes are too many", len(list))
+	}
+	list = slices.SortedFunc(slices.Values(list), func(a, b Xattr) int { return cmp.Compare(a.Name, b.Name) })
 	p = le.AppendUint16(p, uint16(len(list)))
-	for _, x := range list {
+	for i, x := range list {
+		switch {
+		case x.Name == "" || len(x.Name) > maxName || strings.IndexByte(x.Name, 0) >= 0:
+			return nil, fmt.Errorf("%q is no name of an extended attribute", x.Name)
+		case i > 0 && x.Name == list[i-1].Name:
+			return nil, fmt.Errorf("extended attribute %q is there twice", x.Name)
+		case len(x.Value) > math.MaxUint32:
+			return nil, fmt.Errorf("extended attribute %q has %d bytes", x.Name, len(x.Value))
+		}
 		p = append(p, byte(len(x.Name)))
 		p = le.AppendUint32(p, uint32(len(x.Value)))
 		p = append(append(p, x.Name...), x.Value...)
 	}
-	return p
+	return p, nil
 }

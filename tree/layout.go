@@ -1,12 +1,18 @@
 package tree
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/zeebo/blake3"
+)
 
 // The bytes of a tree: a header, then sections in this order, each at a multiple of
 // eight. All numbers are little endian. docs/format.md has the table of the fields.
 const (
 	magic      = "VALTREE\x01"
-	headerSize = 8 + 8 + 32 + sections*16
+	sumAt      = 16 // the checksum, of all bytes but itself
+	tableAt    = sumAt + 32
+	headerSize = tableAt + sections*16
 
 	rowSize    = 80
 	extentSize = 16
@@ -31,12 +37,24 @@ var entrySize = [sections]int{rowSize, extentSize, blobSize, packSize, 1, 1, 8}
 
 var le = binary.LittleEndian
 
+// checksum is of a whole tree, as its header has it.
+func checksum(data []byte) (sum [32]byte) {
+	h := blake3.New()
+	_, _ = h.Write(data[:sumAt]) // it never fails
+	_, _ = h.Write(data[tableAt:])
+	h.Sum(sum[:0])
+	return sum
+}
+
 // row is one entry of secRows. What a, b, c and d mean depends on the kind of file:
 //
 //	directory   a, b: first child's row and number of children; c, d: origin
 //	file        a, b: first extent and number of extents;        c, d: origin
 //	symlink     a, b: its target in secStrings
 //	further name of a file (flagLink)   a: the row with the attributes
+//
+// An origin is in secStrings. A row that is Gone or a further name has nothing else
+// but its name and parent.
 type row struct {
 	name           uint32 // in secStrings
 	nameLen, flags uint16

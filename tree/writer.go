@@ -3,11 +3,10 @@ package tree
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
-
-	"github.com/zeebo/blake3"
 )
 
 // writer collects the sections of a new tree. Extents name blocks by their number in
@@ -15,7 +14,7 @@ import (
 type writer struct {
 	rows, extents, strings, xattrs, order []byte
 
-	blobs  []Blob
+	blobs  []Blob // of two places of one block the later counts
 	sizes  map[PackID]uint32
 	xattrN map[string]uint32 // encoded list → offset plus one
 }
@@ -48,14 +47,19 @@ func (w *writer) xattr(list []byte) uint32 {
 	return at
 }
 
-// set changes the row that add returned.
+// set changes a row in its place.
 func (w *writer) set(n uint32, change func(*row)) {
 	p := w.rows[int(n)*rowSize:]
 	var r row
 	r.decode(p)
 	change(&r)
-	copy(p, r.append(nil))
+	r.append(p[:0])
 }
+
+// maxRows is the number of rows that a tree can have.
+const maxRows = math.MaxUint32 - 1
+
+var errTooMany = errors.New("too many files")
 
 // finish sorts the blocks and packs that are used and puts the sections together.
 func (w *writer) finish(kind Kind) (*Tree, error) {
@@ -66,6 +70,7 @@ func (w *writer) finish(kind Kind) (*Tree, error) {
 	}
 	blobs, packs := w.content()
 	parts := [sections][]byte{w.rows, w.extents, blobs, packs, w.strings, w.xattrs, w.order}
+	*w = writer{} // each part is freed when it is copied
 	size := headerSize
 	for _, p := range parts {
 		size += len(p) + 7
@@ -74,18 +79,18 @@ func (w *writer) finish(kind Kind) (*Tree, error) {
 	copy(data, magic)
 	le.PutUint32(data[8:], uint32(kind))
 	for i, p := range parts {
-		le.PutUint64(data[48+16*i:], uint64(len(data)))
-		le.PutUint64(data[56+16*i:], uint64(len(p)))
+		le.PutUint64(data[tableAt+16*i:], uint64(len(data)))
+		le.PutUint64(data[tableAt+16*i+8:], uint64(len(p)))
 		data = append(data, p...)
 		data = append(data, make([]byte, -len(data)&7)...)
 		parts[i] = nil
 	}
-	sum := blake3.Sum256(data[48:])
-	copy(data[16:], sum[:])
+	sum := checksum(data)
+	copy(data[sumAt:], sum[:])
 	return Parse(data)
 }
 
-// content writes the used blocks sorted by hash and the packs they lie in, and
+// content writes the used blocks sorted by hash and the packs that these lie in, and
 // renumbers the extents.
 func (w *writer) content() (blobs, packs []byte) {
 	used := make([]bool, len(w.blobs))
@@ -93,15 +98,30 @@ func (w *writer) content() (blobs, packs []byte) {
 		used[le.Uint32(p[8:])] = true
 	}
 	order := make([]uint32, 0, len(w.blobs))
-	inUse := map[PackID]bool{}
 	for i, u := range used {
 		if u {
 			order = append(order, uint32(i))
-			inUse[w.blobs[i].Pack] = true
 		}
 	}
-	slices.SortFunc(order, func(a, b uint32) int { return bytes.Compare(w.blobs[a].Hash[:], w.blobs[b].Hash[:]) })
+	slices.SortFunc(order, func(a, b uint32) int {
+		return cmp.Or(bytes.Compare(w.blobs[a].Hash[:], w.blobs[b].Hash[:]), cmp.Compare(b, a))
+	})
+	renumber := make([]uint32, len(w.blobs))
+	kept := order[:0]
+	for _, old := range order {
+		if n := len(kept); n == 0 || w.blobs[kept[n-1]].Hash != w.blobs[old].Hash {
+			kept = append(kept, old)
+		}
+		renumber[old] = uint32(len(kept) - 1)
+	}
+	for p := w.extents; len(p) > 0; p = p[extentSize:] {
+		le.PutUint32(p[8:], renumber[le.Uint32(p[8:])])
+	}
 
+	inUse := map[PackID]bool{}
+	for _, i := range kept {
+		inUse[w.blobs[i].Pack] = true
+	}
 	ids := make([]PackID, 0, len(inUse))
 	for id := range inUse {
 		ids = append(ids, id)
@@ -114,22 +134,9 @@ func (w *writer) content() (blobs, packs []byte) {
 		packs = le.AppendUint64(packs, uint64(w.sizes[id]))
 	}
 
-	renumber := make([]uint32, len(w.blobs))
-	blobs = make([]byte, 0, len(order)*blobSize)
-	n := uint32(0)
-	for i, old := range order {
-		b := w.blobs[old]
-		if i == 0 || w.blobs[order[i-1]].Hash != b.Hash {
-			blobs = appendBlob(blobs, b, packN[b.Pack])
-			n++
-		}
-		renumber[old] = n - 1
-	}
-	for p := w.extents; len(p) > 0; p = p[extentSize:] {
-		le.PutUint32(p[8:], renumber[le.Uint32(p[8:])])
+	blobs = make([]byte, 0, len(kept)*blobSize)
+	for _, i := range kept {
+		blobs = appendBlob(blobs, w.blobs[i], packN[w.blobs[i].Pack])
 	}
 	return blobs, packs
 }
-
-// compareXattrs orders a list as it is stored.
-func compareXattrs(a, b Xattr) int { return cmp.Compare(a.Name, b.Name) }

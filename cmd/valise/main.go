@@ -60,7 +60,7 @@ func exitCodeOf(err error) int {
 		return 2
 	case errors.Is(err, session.ErrUnsaved):
 		return 3
-	case errors.As(err, &held):
+	case errors.As(err, &held), errors.Is(err, session.ErrLocked):
 		return 4
 	}
 	return 1

@@ -70,9 +70,11 @@ func (f *mountFlags) finish(ctx context.Context, dir string, notMounted error) e
 }
 
 func unmountCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "unmount DIR", Short: "Unmount a profile and save it",
-		Long: "Unmount the profile at DIR, save it and end the process that serves it; 0 says that all is saved.",
+	var force bool
+	cmd := &cobra.Command{
+		Use: "unmount [flags] DIR", Short: "Unmount a profile and save it",
+		Long: "Unmount the profile at DIR, save it and end the process that serves it; 0 says that all is saved.\n" +
+			"While programs use the mount it is refused, unless --force is given: they lose it, as on SIGTERM.",
 		Args: oneArg,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir, err := filepath.Abs(args[0])
@@ -83,9 +85,11 @@ func unmountCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.Unmount(cmd.Context())
+			return c.Unmount(cmd.Context(), force)
 		},
 	}
+	cmd.Flags().BoolVar(&force, "force", false, "unmount although programs use it")
+	return cmd
 }
 
 func statusCommand() *cobra.Command {
