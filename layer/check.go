@@ -30,7 +30,12 @@ func CheckUpper(dir string) error {
 		{"file leases", checkLease},
 		{"change times of mapped files", checkMappedTimes},
 	} {
-		if err := c.try(probe); err != nil {
+		err := c.try(probe)
+		switch {
+		case err == nil:
+		case errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EIO):
+			return fmt.Errorf("check %s: %s: %w", dir, c.what, err)
+		default:
 			return fmt.Errorf("check %s: its file system lacks %s: %w: "+
 				"the state directory must lie on a local file system such as ext4 or xfs", dir, c.what, err)
 		}
@@ -96,15 +101,23 @@ func checkTmpfile(dir string) error {
 		filepath.Join(dir, "linked"), unix.AT_SYMLINK_FOLLOW)
 }
 
-// checkLease wants a lease granted on a file at rest and refused while it has a writer.
+// checkLease wants a lease granted on another user's file at rest, and refused while it
+// has a writer.
 func checkLease(dir string) error {
+	const nobody = 65534
 	path := filepath.Join(dir, "to")
+	if err := os.Chown(path, nobody, nobody); err != nil {
+		return err
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	l, err := takeLease(int(f.Fd()))
+	if errors.Is(err, unix.EACCES) {
+		return fmt.Errorf("%w (this process needs CAP_LEASE)", err)
+	}
 	if err != nil {
 		return err
 	}

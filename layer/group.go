@@ -11,11 +11,13 @@ import (
 // that it is of use with.
 func (l *listing) read(fd int, name string, rec *record, opened int) error {
 	j := &job{w: l.walk}
-	if main, ok := l.databaseOf(name); ok && l.database(j, fd, main, name, rec, opened) {
-		l.start(j)
-		return l.ctx.Err()
+	f := &reading{rec: rec, fd: opened, path: l.dir.child(name)}
+	if main, ok := l.databaseOf(name); !ok || !l.database(j, fd, main, name, f) {
+		j.files = append(j.files, f)
 	}
-	j.files = append(j.files, &reading{rec: rec, fd: opened, path: l.dir.child(name)})
+	// The index of a log is made anew when nobody has the database open.
+	main, isIndex := strings.CutSuffix(name, shmSuffix)
+	f.loose = isIndex && l.has(main+walSuffix)
 	l.start(j)
 	return l.ctx.Err()
 }
@@ -44,59 +46,62 @@ func (l *listing) has(name string) bool {
 	return ok
 }
 
-// database makes j the reading of database main, of which the file name is open as
-// opened. It is false where main is no database, or is being read already.
-func (l *listing) database(j *job, fd int, main, name string, rec *record, opened int) bool {
-	for _, suffix := range [...]string{"", walSuffix, undoSuffix} {
-		f := &reading{rec: rec, fd: opened, path: l.dir.child(main + suffix), part: suffix}
-		if main+suffix != name {
-			if f.rec, f.fd = l.companion(fd, main+suffix); f.rec == nil {
-				if suffix == "" {
-					return false
-				}
+// database makes j the reading of database main, of which file is a part, called name.
+// It is false where main is no database, or is being read already.
+func (l *listing) database(j *job, fd int, main, name string, file *reading) bool {
+	part := strings.TrimPrefix(name, main)
+	first := file
+	if part != "" {
+		if first = l.companion(fd, main); first == nil {
+			return false
+		}
+	}
+	dir := -1
+	if isDatabase(first.fd) {
+		dir, _ = unix.Dup(fd)
+	}
+	if dir < 0 {
+		if first != file {
+			unix.Close(first.fd)
+		}
+		return false
+	}
+	j.db = &database{merged: l.s.Merged, dirs: l.dir.names(), name: main, dir: dir}
+	j.files = append(j.files, first)
+	file.part = part
+	for _, suffix := range [...]string{walSuffix, undoSuffix} {
+		f := file
+		if suffix != part {
+			if f = l.companion(fd, main+suffix); f == nil {
 				continue
 			}
+			f.part = suffix
 		}
 		j.files = append(j.files, f)
-		if suffix == "" && !isDatabase(f.fd) {
-			break
-		}
 	}
-	if dir, err := unix.Dup(fd); err == nil && isDatabase(j.files[0].fd) {
-		j.db = &database{merged: l.s.Merged, dirs: l.dir.names(), name: main, dir: dir}
-		return true
-	} else if err == nil {
-		unix.Close(dir)
-	}
-	for _, f := range j.files {
-		if f.fd != opened {
-			unix.Close(f.fd)
-		}
-	}
-	j.files = nil
-	return false
+	return true
 }
 
-// companion opens another file of a database; the record is nil if there is none.
-func (l *listing) companion(fd int, name string) (*record, int) {
+// companion opens another file of a database; it is nil if there is none.
+func (l *listing) companion(fd int, name string) *reading {
 	var st unix.Stat_t
 	if !l.has(name) || l.s.Filter.matchOne(l.prefix+name, false) ||
 		unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil, -1
+		return nil
 	}
 	rec := l.record(st.Ino)
 	if rec.job == l.walk {
-		return nil, -1
+		return nil
 	}
 	opened, v, err := l.open(fd, name, &st)
 	if err != nil {
-		return nil, -1
+		return nil
 	}
 	if v.marks.metacopy || v.marks.whiteout {
 		unix.Close(opened)
-		return nil, -1
+		return nil
 	}
-	return rec, opened
+	return &reading{rec: rec, fd: opened, path: l.dir.child(name)}
 }
 
 // isDatabase reports whether an open file begins as an SQLite database does. One whose

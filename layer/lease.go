@@ -19,18 +19,21 @@ type lease struct {
 }
 
 // takeLease asks for a lease. One that is refused since the file has a writer is no
-// error: held is false from the beginning.
+// error: held is false from the beginning, as it is on an error. Others' files need
+// CAP_LEASE.
 func takeLease(fd int) (*lease, error) {
+	l := &lease{fd: fd}
 	// The kernel announces a break by SIGIO, which would end a program that has no
 	// handler for it. The Go runtime has one for every signal and ignores SIGURG.
 	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETSIG, int(unix.SIGURG)); err != nil {
-		return nil, fmt.Errorf("set the signal of a lease: %w", err)
+		return l, fmt.Errorf("set the signal of a lease: %w", err)
 	}
 	_, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK)
 	if err != nil && !errors.Is(err, unix.EAGAIN) {
-		return nil, fmt.Errorf("take a lease: %w", err)
+		return l, fmt.Errorf("take a lease: %w", err)
 	}
-	return &lease{fd: fd, valid: err == nil}, nil
+	l.valid = err == nil
+	return l, nil
 }
 
 // held reports whether the lease was never broken. If it is being broken, held gives it

@@ -66,8 +66,10 @@ func (l *listing) entry(fd int, name string, st *unix.Stat_t) error {
 		}
 	case unix.S_IFSOCK:
 		l.note(name, "sockets are not saved")
+		l.gone(name) // what it replaced
 	default:
 		l.note(name, "device nodes are not saved")
+		l.gone(name)
 	}
 	return nil
 }

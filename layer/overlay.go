@@ -27,7 +27,7 @@ func (s Stack) Mount() error {
 	if err == nil {
 		return nil
 	}
-	if why := CheckUpper(s.Upper); why != nil {
+	if why := CheckUpper(s.Work); why != nil { // on Upper's file system, but not the home
 		return fmt.Errorf("mount overlay on %s: %w (%w)", s.Target, err, why)
 	}
 	return fmt.Errorf("mount overlay on %s: %w", s.Target, err)

@@ -29,6 +29,7 @@ type reading struct {
 	recent bool // it may change and keep its times
 	quiet  bool // it had no writer from before until after it was read
 	gone   bool // it belonged to an earlier transaction and is deleted
+	loose  bool // any state will do
 	pieces []*piece
 }
 
@@ -91,11 +92,8 @@ var (
 
 // attempt reads the files once. whole says that nothing changed meanwhile.
 func (j *job) attempt(ctx context.Context, lock bool) (whole bool, err error) {
-	quiet, err := j.lease()
+	quiet := j.lease()
 	defer j.release()
-	if err != nil {
-		return false, err
-	}
 	if !quiet && j.waits() {
 		return false, errWaits
 	}
@@ -126,18 +124,18 @@ func (j *job) attempt(ctx context.Context, lock bool) (whole bool, err error) {
 }
 
 // lease takes a lease on each file; quiet says that none has a writer.
-func (j *job) lease() (quiet bool, err error) {
+func (j *job) lease() (quiet bool) {
 	quiet = true
 	for _, f := range j.files {
 		l, err := takeLease(f.fd)
 		if err != nil {
-			return false, fmt.Errorf("%q: %w: %w", f.path, errIO, err)
+			j.w.s.warnOnce("files are read again by every scan", err)
 		}
 		j.leases = append(j.leases, l)
 		f.quiet = l.valid
 		quiet = quiet && l.valid
 	}
-	return quiet, nil
+	return quiet
 }
 
 // release gives the leases up.
@@ -199,7 +197,7 @@ func (j *job) unchanged(locks *locks) bool {
 		if err := unix.Fstat(f.fd, &after); err != nil {
 			return false
 		}
-		if stampOf(&after) != stampOf(&f.before) && (locks == nil || i == 0) {
+		if stampOf(&after) != stampOf(&f.before) && !f.loose && (locks == nil || i == 0) {
 			return false
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"valise/tree"
@@ -41,6 +42,7 @@ type Scanner struct {
 	inodes    *inodes
 	committed fingerprint
 	buffers   chan []byte
+	warned    sync.Once
 }
 
 // Skipped is a file that a scan could not save.
@@ -127,6 +129,11 @@ func (s *Scanner) Scan(ctx context.Context, final bool) (*Scan, error) {
 	}
 	s.forget()
 	return out, nil
+}
+
+// warnOnce logs what goes wrong in the same way for each file.
+func (s *Scanner) warnOnce(what string, err error) {
+	s.warned.Do(func() { s.Log.Warn(what, "err", err) })
 }
 
 // missing returns the directories that this or the last scan has met and w has not, and

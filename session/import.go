@@ -29,7 +29,7 @@ func Import(ctx context.Context, cfg Config, dir string, progress func(store.Wri
 		return store.Snapshot{}, nil, fmt.Errorf("import into %s: %w", cfg.URL, err)
 	}
 	defer func() { err = errors.Join(err, lease.Release(context.WithoutCancel(ctx))) }()
-	head, err := repo.HeadUnder(ctx, lease, store.Snapshot{})
+	head, err := repo.HeadUnder(ctx, lease)
 	if err == nil && head.Epoch != 0 {
 		err = ErrNotEmpty
 	}

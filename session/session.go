@@ -237,7 +237,7 @@ func (s *Session) fresh(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, s.repo.Unpin(context.WithoutCancel(ctx), mount))
 	}
-	head, err := s.repo.HeadUnder(ctx, s.lease, read.head)
+	head, err := s.repo.HeadUnder(ctx, s.lease)
 	if err != nil {
 		return err
 	}
@@ -315,7 +315,7 @@ func (s *Session) takeUp(ctx context.Context, old state) error {
 	if err := s.acquire(ctx, old.Mount); err != nil {
 		return err
 	}
-	head, err := s.repo.HeadUnder(ctx, s.lease, store.Snapshot{})
+	head, err := s.repo.HeadUnder(ctx, s.lease)
 	if err != nil {
 		return err
 	}

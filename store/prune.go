@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"valise/tree"
 )
 
 // Retention says which snapshots of the main line stay. The newest always does, and

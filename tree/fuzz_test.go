@@ -4,36 +4,100 @@ import (
 	"bytes"
 	"errors"
 	"math"
+	"math/rand/v2"
 	"testing"
 )
 
 // FuzzParse makes the checksum right, so that the rules behind it are reached, and goes
 // through all of what Parse lets pass.
 func FuzzParse(f *testing.F) {
-	base, empty := everything(f, Whole), begin(Whole).tree(f)
-	small := begin(Patch).add(entry("docs", modeDir)).add(Entry{Name: []byte("docs/deep"), Flags: Gone}).tree(f)
-	for _, t := range []*Tree{base, everything(f, Patch), empty, small} {
+	try := trier(f)
+	for _, t := range []*Tree{everything(f, Whole), everything(f, Patch), begin(Whole).tree(f), begin(Patch).tree(f)} {
 		f.Add(t.Bytes())
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if len(data) >= len(magic) {
-			copy(data, magic)
+		data = bytes.Clone(data)
+		copy(data, magic)
+		try(t, data)
+	})
+}
+
+// FuzzDamage changes numbers in a good tree, which gets further than any bytes do. The
+// input is the kind, then for each change where (section, entry and offset in it) and
+// the number, of 32 bits.
+func FuzzDamage(f *testing.F) {
+	try := trier(f)
+	good := [...]*Tree{everything(f, Whole), everything(f, Patch)}
+	f.Add([]byte("\x00\x00\x01\x1c\x02\x00\x00\x00"))
+	f.Add([]byte("\x01\x00\x05\x06\x02\x00\x00\x00\x04\x03\x00\x2f\x00\x00\x00"))
+	f.Fuzz(func(t *testing.T, input []byte) {
+		if len(input) == 0 {
+			return
 		}
-		tr, err := parse(bytes.Clone(data))
+		try(t, edited(good[input[0]%2], input[1:]))
+	})
+}
+
+// TestDamage is FuzzDamage with some random inputs.
+func TestDamage(t *testing.T) {
+	try := trier(t)
+	good := [...]*Tree{everything(t, Whole), everything(t, Patch)}
+	rng := rand.New(rand.NewPCG(1, 2))
+	passed := 0
+	for i := range 20000 {
+		edits := make([]byte, 7*(1+rng.IntN(3)))
+		for j := range edits {
+			// Most numbers are small ones.
+			if edits[j] = byte(rng.Uint32()); j%7 > 3 && rng.IntN(8) > 0 {
+				edits[j] = 0
+			}
+		}
+		if try(t, edited(good[i%2], edits)) {
+			passed++
+		}
+	}
+	if passed < 1000 || passed > 19000 {
+		t.Errorf("%d of 20000 damaged trees are good, that proves little", passed)
+	}
+}
+
+func edited(good *Tree, edits []byte) []byte {
+	data := bytes.Clone(good.Bytes())
+	for ; len(edits) >= 7; edits = edits[7:] {
+		section := int(edits[0]) % (sections + 1)
+		offset, length, unit := tableAt, sections*16, 16
+		if section < sections {
+			p := good.Bytes()[tableAt+16*section:]
+			offset, length, unit = int(le.Uint64(p)), int(le.Uint64(p[8:])), entrySize[section]
+		}
+		if at := offset + (int(edits[1])*unit+int(edits[2])%max(unit, 4))%length; at+4 <= len(data) {
+			copy(data[at:], edits[3:7])
+		}
+	}
+	return data
+}
+
+// trier returns what checks that bytes are refused or make a good tree, which it tells.
+func trier(t testing.TB) func(*testing.T, []byte) bool {
+	base, empty := everything(t, Whole), begin(Whole).tree(t)
+	patch := begin(Patch).add(entry("docs", modeDir)).add(Entry{Name: []byte("docs/deep"), Flags: Gone}).tree(t)
+	return func(t *testing.T, data []byte) bool {
+		tr, err := parse(data)
 		if err != nil {
 			if !errors.Is(err, ErrCorrupt) {
 				t.Fatalf("got %v, want ErrCorrupt", err)
 			}
-			return
+			return false
 		}
 		walk(t, tr)
 		if tr.Kind() == Whole {
-			apply(t, tr, small)
-			return
+			apply(t, tr, patch)
+			return true
 		}
 		apply(t, base, tr)
 		apply(t, empty, tr)
-	})
+		return true
+	}
 }
 
 func apply(t *testing.T, base, patch *Tree) {
