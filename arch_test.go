@@ -31,6 +31,7 @@ var imports = map[string][]string{
 	"durable":     {},
 	"integration": {},
 	"bench":       {},
+	"bench/s3":    {},
 
 	"tree":                   {},
 	"store":                  {"tree"},

@@ -3,6 +3,7 @@ package extract
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
@@ -18,7 +19,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
-	"valise/store"
 	"valise/tree"
 )
 
@@ -81,7 +81,7 @@ func (h *home) file(in tree.Ref, name string, mode uint32, size int64, data map[
 	e := tree.Entry{Name: []byte(name), Attr: h.attr(unix.S_IFREG|mode, 1.7e9), Xattrs: xattrs}
 	e.Size = size
 	for _, offset := range slices.Sorted(maps.Keys(data)) {
-		for part := range slices.Chunk(data[offset], store.BlockSize) {
+		for part := range slices.Chunk(data[offset], 1<<20) {
 			e.Extents = append(e.Extents, tree.Extent{Offset: offset, Blob: h.blob(part)})
 			offset += int64(len(part))
 		}
@@ -106,7 +106,7 @@ func (h *home) link(in tree.Ref, name string, to tree.Ref) { h.b.Link(in, []byte
 
 func (h *home) blob(raw []byte) tree.Blob {
 	n := uint32(len(raw))
-	b := tree.Blob{Hash: store.HashOf(raw), Pack: tree.PackID{1}, Offset: h.end, Stored: n, Raw: n}
+	b := tree.Blob{Hash: sha256.Sum256(raw), Pack: tree.PackID{1}, Offset: h.end, Stored: n, Raw: n}
 	h.source.raw[b.Hash] = raw
 	h.end += n
 	return b
@@ -149,13 +149,13 @@ func full(t *testing.T) *home {
 	access, inherited := x("system.posix_acl_access", acl(7, 5, 4, 5, 0)), x("system.posix_acl_default", acl(7, 7, 5, 7, 5))
 	capability := x("security.capability", "\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00")
 
-	docs := h.dir(0, "docs", 0o2775, access, inherited, x("user.dir", "d"))
+	docs := h.dir(0, "docs", 0o2750, access, inherited, x("user.dir", "d"))
 	h.dir(0, "locked", 0o000)
 	h.dir(docs, "empty", 0o1777)
 	sub := h.dir(docs, "sub", 0o500)
 	h.text(sub, "in", "below an inherited ACL")
 	h.file(docs, "empty.txt", 0o000, 0, nil)
-	h.file(docs, "large", 0o640, 0, map[int64][]byte{0: noise(1, 5<<20+17)}, x("user.comment", "a\x00b\nc"), x("user.empty", ""), access)
+	h.file(docs, "large", 0o640, 0, map[int64][]byte{0: noise(1, 5<<20+17)}, x("user.comment", "a\x00b\nc"), x("user.empty", ""), x("system.posix_acl_access", acl(6, 5, 4, 4, 0)))
 	h.file(docs, "sparse", 0o600, 9<<20, map[int64][]byte{1 << 20: noise(2, 1<<20), 4 << 20: noise(3, 5000)})
 	h.file(docs, "hole", 0o600, 3<<20, nil)
 	h.file(0, "capable", 0o4755, 0, map[int64][]byte{0: []byte("#!")}, capability)

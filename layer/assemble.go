@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"hash"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -30,7 +31,8 @@ func (s *Scanner) assemble(w *walk) {
 		out.Changed = len(w.items) > 1 || !s.isBaseRoot(w.items[0].rec.now)
 	}
 	out.Quiescent = w.disturbed == "" && !w.torn
-	out.Skipped = w.skipped
+	slices.SortFunc(w.skipped, func(a, b Skipped) int { return strings.Compare(a.Path, b.Path) })
+	out.Skipped = slices.Compact(w.skipped)
 	if !out.Changed && s.committed != (fingerprint{}) {
 		s.keep()
 	}
@@ -67,6 +69,9 @@ type assembly struct {
 
 // add adds item i; it is false where there is no content to save.
 func (a *assembly) add(i int, it *item) bool {
+	if it.void {
+		return true
+	}
 	if it.rec == nil {
 		a.out.Builder.Add(a.refs[it.dir], tree.Entry{Name: []byte(it.name), Flags: tree.Gone})
 		a.digest(it, 0, nil)
@@ -76,6 +81,7 @@ func (a *assembly) add(i int, it *item) bool {
 	if v == nil {
 		return false
 	}
+	it.rec.row = a.s.seq
 	ino := a.s.inodes.of(it.rec.ino)
 	a.digest(it, ino, v)
 	if ref, again := a.first[it.rec]; again {

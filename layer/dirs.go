@@ -21,8 +21,7 @@ type dir struct {
 	name   string
 	item   int   // its place in walk.items
 	stamp  stamp // before it was listed
-	listed bool
-	fd     int // -1: closed
+	fd     int   // -1: closed
 
 	base   tree.Node // what it continues in the base
 	inBase bool
@@ -91,6 +90,20 @@ func (o *openDirs) get(d *dir) (int, error) {
 	d.fd = fd
 	o.used = append(o.used, d)
 	return fd, nil
+}
+
+// stampOf looks at d again, where it was found.
+func (o *openDirs) stampOf(d *dir) (stamp, error) {
+	var st unix.Stat_t
+	if d == o.root {
+		err := unix.Fstat(d.fd, &st)
+		return stampOf(&st), err
+	}
+	parent, err := o.get(d.parent)
+	if err == nil {
+		err = unix.Fstatat(parent, d.name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	}
+	return stampOf(&st), err
 }
 
 func (o *openDirs) close() {

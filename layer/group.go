@@ -12,12 +12,16 @@ import (
 func (l *listing) read(fd int, name string, rec *record, opened int) error {
 	j := &job{w: l.walk}
 	f := &reading{rec: rec, fd: opened, path: l.dir.child(name)}
-	if main, ok := l.databaseOf(name); !ok || !l.database(j, fd, main, name, f) {
+	main, ok := l.databaseOf(name)
+	if ok && main != name && l.wasRead(fd, main) {
+		return l.late(rec, opened)
+	}
+	if !ok || !l.database(j, fd, main, name, f) {
 		j.files = append(j.files, f)
 	}
 	// The index of a log is made anew when nobody has the database open.
-	main, isIndex := strings.CutSuffix(name, shmSuffix)
-	f.loose = isIndex && l.has(main+walSuffix)
+	log, isIndex := strings.CutSuffix(name, shmSuffix)
+	f.loose = isIndex && l.has(log+walSuffix)
 	l.start(j)
 	return l.ctx.Err()
 }
@@ -66,6 +70,7 @@ func (l *listing) database(j *job, fd int, main, name string, file *reading) boo
 		}
 		return false
 	}
+	first.rec.db = l.walk
 	j.db = &database{merged: l.s.Merged, dirs: l.dir.names(), name: main, dir: dir}
 	j.files = append(j.files, first)
 	file.part = part
@@ -80,6 +85,27 @@ func (l *listing) database(j *job, fd int, main, name string, file *reading) boo
 		j.files = append(j.files, f)
 	}
 	return true
+}
+
+// wasRead reports whether this walk has read the database main already.
+func (l *listing) wasRead(fd int, main string) bool {
+	var st unix.Stat_t
+	if unix.Fstatat(fd, main, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
+		return false
+	}
+	rec := l.s.known[st.Ino]
+	return rec != nil && rec.db == l.walk
+}
+
+// late saves a log or journal empty that came up after its database was read.
+func (l *listing) late(rec *record, opened int) error {
+	defer unix.Close(opened)
+	var st unix.Stat_t
+	if err := unix.Fstat(opened, &st); err != nil {
+		return err
+	}
+	rec.now, rec.asked = newVersion(&st).empty(), l.s.seq
+	return nil
 }
 
 // companion opens another file of a database; it is nil if there is none.

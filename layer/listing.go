@@ -16,8 +16,9 @@ type listing struct {
 	*walk
 	dir     *dir
 	entries []dirent
-	prefix  string // of the entries' paths, for the filter
-	first   int    // where the directories below begin in walk.todo
+	rows    map[string]int // items that there are already, by name
+	prefix  string         // of the entries' paths, for the filter
+	first   int            // where the directories below begin in walk.todo
 }
 
 func (l *listing) add() error {
@@ -32,12 +33,32 @@ func (l *listing) add() error {
 			l.lost(l.dir.child(e.name), err)
 			continue
 		}
+		if l.again(e.name, &st) {
+			continue
+		}
 		if err := l.entry(fd, e.name, &st); err != nil {
 			return err
 		}
 	}
 	slices.Reverse(l.todo[l.first:]) // the first one comes next
 	return nil
+}
+
+// again reports whether an entry has a row already, here or, as it was moved while the
+// walk went on, elsewhere.
+func (l *listing) again(name string, st *unix.Stat_t) bool {
+	if i, ok := l.rows[name]; ok {
+		if l.items[i].rec != nil || isWhiteout(st) {
+			return true
+		}
+		l.items[i].void = true // there was a whiteout before
+	}
+	rec := l.s.known[st.Ino]
+	if rec == nil || rec.met != l.walk || st.Nlink > 1 && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return false
+	}
+	l.disturb("a file was met twice")
+	return true
 }
 
 func (l *listing) entry(fd int, name string, st *unix.Stat_t) error {
@@ -85,6 +106,9 @@ func (l *listing) look(rec *record, fd int, name string, st *unix.Stat_t) (*vers
 
 func (l *listing) put(it item) {
 	it.dir = l.dir.item
+	if it.rec != nil {
+		it.rec.met = l.walk
+	}
 	l.items = append(l.items, it)
 }
 
@@ -112,11 +136,6 @@ func (l *listing) gone(name string) {
 
 // directory adds a directory and, to be listed later, what is in it.
 func (l *listing) directory(fd int, name string, st *unix.Stat_t, enter bool) {
-	if l.met[st.Ino] {
-		l.disturb("a directory was met twice")
-		return
-	}
-	l.met[st.Ino] = true
 	rec := l.record(st.Ino)
 	v, err := l.look(rec, fd, name, st)
 	if err != nil {

@@ -28,7 +28,7 @@ type reading struct {
 	before unix.Stat_t
 	recent bool // it may change and keep its times
 	quiet  bool // it had no writer from before until after it was read
-	gone   bool // it belonged to an earlier transaction and is deleted
+	blank  bool // its content is of no use with the database's: it is saved empty
 	loose  bool // any state will do
 	pieces []*piece
 }
@@ -106,9 +106,10 @@ func (j *job) attempt(ctx context.Context, lock bool) (whole bool, err error) {
 		defer locks.release()
 		copying.deadline = locks.deadline
 	}
-	if err = j.begin(); err == nil && (j.db == nil || j.db.complete(j.files, locks)) {
+	if err = j.begin(); err == nil {
+		complete := j.db == nil || j.db.complete(j.files, locks)
 		err = j.copy(copying)
-		whole = err == nil && j.unchanged(locks)
+		whole = err == nil && j.unchanged(locks) && complete
 	}
 	j.release()
 	locks.release()
@@ -164,6 +165,7 @@ func (j *job) begin() error {
 		}
 		f.recent = recent(&f.before, now)
 		f.out = newVersion(&f.before)
+		f.out.born, f.pieces, f.blank = born(f.fd), nil, false
 		if err := readXattrs(f.fd, f.out); err != nil {
 			return fmt.Errorf("%q: %w: %w", f.path, errIO, err)
 		}
@@ -174,8 +176,7 @@ func (j *job) begin() error {
 // copy hands the files' content to the sink; what is known already is left out.
 func (j *job) copy(c *copier) error {
 	for _, f := range j.files {
-		f.pieces = nil
-		if f.unread() != nil || f.gone {
+		if f.unread() != nil || f.blank {
 			continue
 		}
 		var err error
@@ -188,8 +189,8 @@ func (j *job) copy(c *copier) error {
 
 // unchanged compares the files' stats with those before. Under the locks of SQLite it
 // is enough that the database is the same: what is appended to its log meanwhile is not
-// valid without the part that follows, and a journal has the pages that the database
-// still has.
+// valid without the part that follows, and whoever writes a journal has found that the
+// one before is not needed, and has not changed the database yet.
 func (j *job) unchanged(locks *locks) bool {
 	for i, f := range j.files {
 		f.quiet = j.leases[i].held()
@@ -197,8 +198,12 @@ func (j *job) unchanged(locks *locks) bool {
 		if err := unix.Fstat(f.fd, &after); err != nil {
 			return false
 		}
-		if stampOf(&after) != stampOf(&f.before) && !f.loose && (locks == nil || i == 0) {
+		switch same := stampOf(&after) == stampOf(&f.before); {
+		case same || f.loose:
+		case locks == nil || i == 0:
 			return false
+		case f.part == undoSuffix:
+			f.blank = true
 		}
 	}
 	return locks != nil || j.db == nil || j.db.complete(j.files, nil)
@@ -207,12 +212,14 @@ func (j *job) unchanged(locks *locks) bool {
 // finish makes versions of what was read.
 func (j *job) finish() {
 	for _, f := range j.files {
-		if v := f.unread(); v != nil {
+		if v := f.unread(); f.blank {
+			f.out = f.out.empty()
+		} else if v != nil {
 			f.out.extents = v.extents
 		} else {
 			f.out.extents = extentsOf(f.pieces, f.rec.saved)
 		}
-		f.out.settled = f.quiet && !f.recent
+		f.out.settled = f.quiet && !f.recent && !f.blank
 	}
 }
 
@@ -234,21 +241,18 @@ func (j *job) count(c *copier) {
 // waits reports whether the files, which have a writer, are left for a later scan: they
 // are large, had one at the last scans too, and an earlier patch has them.
 func (j *job) waits() bool {
-	r := j.files[0].rec
+	f := j.files[0]
 	var st unix.Stat_t
-	if err := unix.Fstat(j.files[0].fd, &st); err != nil || st.Size <= large || j.w.final || r.saved == nil {
+	if err := unix.Fstat(f.fd, &st); err != nil || st.Size <= large || j.w.final || j.w.s.seq >= f.rec.due {
 		return false
 	}
-	return j.w.s.seq < r.due
+	return f.rec.earlier(born(f.fd)) != nil
 }
 
 // take makes what was read the state of the files.
 func (j *job) take() {
 	for _, f := range j.files {
 		f.rec.now, f.rec.asked = f.out, j.w.s.seq
-		if f.gone {
-			f.rec.now = nil
-		}
 		f.rec.counts(f.quiet, j.w.s.seq)
 	}
 }
@@ -272,14 +276,17 @@ func (j *job) fallBack(cause error) error {
 		w.skip(j.files[0].path, cause)
 	}
 	w.tear()
-	earlier := j.files[0].rec.saved != nil
+	kept := j.files[0].rec.earlier(born(j.files[0].fd)) != nil
+	w.s.Log.Debug("a file cannot be read in one state", "path", j.files[0].path, "earlier", kept, "err", cause)
 	for _, f := range j.files {
 		r := f.rec
-		switch {
-		case earlier && r.saved != nil && f.out != nil:
-			r.now = f.out.withContentOf(r.saved)
-		case earlier || cause != nil:
-			r.now = r.saved // of a log or journal without its database there is none
+		switch earlier := r.earlier(born(f.fd)); {
+		case kept && earlier != nil && f.out != nil:
+			r.now = f.out.withContentOf(earlier)
+		case kept && f.out != nil:
+			r.now = f.out.empty() // a log or journal that the database of then did not have
+		case kept || cause != nil:
+			r.now = earlier
 		default:
 			r.now = f.out
 		}

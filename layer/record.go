@@ -27,7 +27,8 @@ type version struct {
 	xattrs  []tree.Xattr
 	symlink []byte
 	extents []tree.Extent
-	settled bool // it holds as long as the file has the same stamp
+	born    int64 // when a file that was read was made; 0: unknown
+	settled bool  // it holds as long as the file has the same stamp
 }
 
 func newVersion(st *unix.Stat_t) *version {
@@ -44,19 +45,48 @@ func (v *version) withContentOf(old *version) *version {
 	return &out
 }
 
+// empty returns v without content.
+func (v *version) empty() *version {
+	out := *v
+	out.extents, out.attr.Size, out.settled = nil, 0, false
+	return &out
+}
+
 // record is what the Scanner remembers of an inode of upper. While a job reads the file,
 // the record is the job's.
 type record struct {
 	ino   uint64
 	seen  uint64   // the last scan that saw it
+	row   uint64   // the last scan whose patch has it
 	asked uint64   // the last scan that found out now
+	met   *walk    // the walk that has a row for it
 	job   *walk    // the walk that has it read
+	db    *walk    // the walk that has it read as a database
 	torn  uint64   // the last scan that could not read it in one state
 	now   *version // as the current scan has it; nil: not to be saved
 	saved *version // as the last committed patch has it
 
 	busy int    // scans in a row that found a writer
 	due  uint64 // the scan that reads it again, if it is large and busy
+}
+
+// earlier returns what the last committed patch has of the file, if it was made at born:
+// another file may have the same inode by now.
+func (r *record) earlier(born int64) *version {
+	if r.saved == nil || born == 0 || r.saved.born != born {
+		return nil
+	}
+	return r.saved
+}
+
+// born returns when an open file was made, or 0 where the file system does not tell.
+func born(fd int) int64 {
+	var st unix.Statx_t
+	err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_BTIME, &st)
+	if err != nil || st.Mask&unix.STATX_BTIME == 0 {
+		return 0
+	}
+	return st.Btime.Sec*1e9 + int64(st.Btime.Nsec)
 }
 
 // current returns what is known of the file that has the stamp, if that still holds.

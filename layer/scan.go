@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"os"
-	"slices"
 	"sync"
 	"time"
 
@@ -38,7 +36,6 @@ type Scanner struct {
 	upper     *os.File
 	seq       uint64 // number of the scan
 	known     map[uint64]*record
-	dirs      map[uint64]bool // the directories that were met, by inode
 	inodes    *inodes
 	committed fingerprint
 	buffers   chan []byte
@@ -68,8 +65,7 @@ type Scan struct {
 	mark fingerprint
 }
 
-// tries is how often a scan walks upper for an undisturbed walk. It is twice that often
-// where directories seem to get lost.
+// tries is how often a scan walks upper for an undisturbed walk.
 const tries = 5
 
 // granularity is more than the step in which file systems advance change times: the
@@ -91,7 +87,7 @@ func NewScanner(c ScannerConfig) (*Scanner, error) {
 	if err != nil {
 		return nil, fmt.Errorf("scan: %w", err)
 	}
-	s := &Scanner{ScannerConfig: c, upper: upper, known: map[uint64]*record{}, dirs: map[uint64]bool{}, inodes: newInodes(c.Base)}
+	s := &Scanner{ScannerConfig: c, upper: upper, known: map[uint64]*record{}, inodes: newInodes(c.Base)}
 	s.buffers = make(chan []byte, buffers)
 	for range buffers {
 		s.buffers <- nil
@@ -107,19 +103,15 @@ func (s *Scanner) Close() error { return s.upper.Close() }
 func (s *Scanner) Scan(ctx context.Context, final bool) (*Scan, error) {
 	s.seq++
 	out := &Scan{seq: s.seq}
-	var missing []uint64
 	for try := 1; ; try++ {
 		w := newWalk(s, final, out)
-		err := w.run(ctx)
+		err := w.run(ctx, try == tries)
 		w.close()
 		if err != nil {
 			return nil, fmt.Errorf("scan %s: %w", s.Upper, err)
 		}
-		before := missing
-		missing = s.missing(w)
-		if w.disturbed == "" || try >= tries && slices.Equal(missing, before) || try == 2*tries {
+		if w.disturbed == "" || try == tries {
 			s.assemble(w)
-			s.dirs = w.met
 			break
 		}
 		s.Log.Debug("walk upper again", "why", w.disturbed, "try", try)
@@ -136,21 +128,6 @@ func (s *Scanner) warnOnce(what string, err error) {
 	s.warned.Do(func() { s.Log.Warn(what, "err", err) })
 }
 
-// missing returns the directories that this or the last scan has met and w has not, and
-// adds those that w has met. Where walks are disturbed all the time, two that miss the
-// same ones tell what is deleted from what a walk passed by while it was moved.
-func (s *Scanner) missing(w *walk) []uint64 {
-	var out []uint64
-	for ino := range s.dirs {
-		if !w.met[ino] {
-			out = append(out, ino)
-		}
-	}
-	maps.Copy(s.dirs, w.met)
-	slices.Sort(out)
-	return out
-}
-
 // Committed says that the patch of scan is part of a snapshot now, so that later scans
 // need not read again what scan read. scan must be the last one.
 func (s *Scanner) Committed(scan *Scan) {
@@ -164,7 +141,10 @@ func (s *Scanner) Committed(scan *Scan) {
 // keep makes the content of this scan that which later scans may rely on.
 func (s *Scanner) keep() {
 	for _, r := range s.known {
-		r.saved = r.now
+		r.saved = nil
+		if r.row == s.seq {
+			r.saved = r.now
+		}
 	}
 }
 

@@ -190,22 +190,22 @@ func isLocked(fd int, at int64) bool {
 }
 
 // complete reports whether files are the database with the log and journal that it has
-// now. A journal that is no more is marked as gone; one that a writer has begun, which
-// has changed nothing in the database, is not missed.
+// now. A journal that is no more, or that a writer has not committed (which has changed
+// nothing in the database), is of no use: it is saved empty. In a journal that is used
+// again and again, the records of earlier transactions follow the new ones, and a copy
+// that is made while it is written can mix them in a way that SQLite does not see.
 func (d *database) complete(files []*reading, l *locks) bool {
 	for _, suffix := range [...]string{"", walSuffix, undoSuffix} {
 		var st unix.Stat_t
 		err := unix.Fstatat(d.dir, d.name+suffix, &st, unix.AT_SYMLINK_NOFOLLOW)
 		i := slices.IndexFunc(files, func(f *reading) bool { return f.part == suffix })
+		there := err == nil && (i < 0 || st.Ino == files[i].rec.ino)
 		switch {
-		case i < 0 && err == nil && suffix == undoSuffix && l != nil && l.reserved:
-		case i < 0 && err == nil:
-			return false
-		case i < 0:
-		case err == nil && st.Ino == files[i].rec.ino:
-		case suffix == undoSuffix && l != nil:
-			files[i].gone = true
-		default:
+		case suffix == undoSuffix && l != nil && (l.reserved || i >= 0 && !there):
+			if i >= 0 {
+				files[i].blank = true
+			}
+		case there != (i >= 0):
 			return false
 		}
 	}

@@ -46,7 +46,7 @@ COMMIT;
 `
 
 // load writes to a database until stop is called. Each statement must succeed.
-func load(t *testing.T, path string, timeout time.Duration) (stop func()) {
+func load(t *testing.T, path, setup string, timeout time.Duration) (stop func()) {
 	t.Helper()
 	cmd := exec.Command(sqliteCLI(t), "-batch", "-bail", path)
 	in, err := cmd.StdinPipe()
@@ -58,7 +58,7 @@ func load(t *testing.T, path string, timeout time.Duration) (stop func()) {
 	end := make(chan bool)
 	go func() {
 		defer close(done)
-		_, _ = io.WriteString(in, fmt.Sprintf("PRAGMA busy_timeout=%d; PRAGMA synchronous=OFF;\n", timeout.Milliseconds()))
+		_, _ = io.WriteString(in, fmt.Sprintf("PRAGMA busy_timeout=%d; PRAGMA synchronous=OFF; %s\n", timeout.Milliseconds(), setup))
 		for {
 			select {
 			case <-end:
@@ -89,6 +89,7 @@ func TestSQLiteUnderLoad(t *testing.T) {
 		writers []time.Duration // how long each waits for locks
 	}{
 		"delete":     {"PRAGMA journal_mode=DELETE;", []time.Duration{10 * time.Second}},
+		"truncate":   {"PRAGMA journal_mode=TRUNCATE;", []time.Duration{10 * time.Second}},
 		"persist":    {"PRAGMA journal_mode=PERSIST;", []time.Duration{10 * time.Second}},
 		"wal":        {"PRAGMA journal_mode=WAL;", []time.Duration{0}},
 		"wal, small": {"PRAGMA page_size=1024; PRAGMA journal_mode=WAL;", []time.Duration{30 * time.Second, 30 * time.Second}},
@@ -102,7 +103,7 @@ func TestSQLiteUnderLoad(t *testing.T) {
 				WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i+1 FROM n WHERE i<399) INSERT INTO account SELECT i, 1000 FROM n;`)
 			var stops []func()
 			for _, timeout := range c.writers {
-				stops = append(stops, load(t, db, timeout))
+				stops = append(stops, load(t, db, c.setup, timeout))
 			}
 			const scans = 8
 			seen := map[int]bool{}
@@ -110,6 +111,7 @@ func TestSQLiteUnderLoad(t *testing.T) {
 				scan, whole := s.take(false)
 				seen[s.checkCopy(whole)] = true
 				s.scan.Committed(scan)
+				s.progress("dir/data.db")
 			}
 			for _, stop := range stops {
 				stop()
@@ -123,6 +125,23 @@ func TestSQLiteUnderLoad(t *testing.T) {
 				t.Errorf("the final scan: quiescent %v, %d transactions, seen before: %v", scan.Quiescent, last, seen[last])
 			}
 		})
+	}
+}
+
+// progress waits until a database or its log has changed.
+func (s *stack) progress(name string) {
+	s.t.Helper()
+	sum := func() (sum int64) {
+		for _, part := range []string{"", walSuffix} {
+			var st unix.Stat_t
+			if unix.Stat(s.upper(name)+part, &st) == nil {
+				sum += st.Ctim.Nano()
+			}
+		}
+		return sum
+	}
+	for before := sum(); sum() == before; {
+		must(s.t, pause(s.t.Context(), time.Millisecond))
 	}
 }
 

@@ -20,6 +20,7 @@ type item struct {
 	rec    *record // nil: gone
 	flags  tree.Flags
 	origin []byte
+	void   bool // it turned out to be wrong
 }
 
 // walk goes once over upper, from the root down, and has read what is not known.
@@ -31,7 +32,6 @@ type walk struct {
 	items []item
 	order []*dir // in which they were listed
 	todo  []*dir // to be listed, the next one last
-	met   map[uint64]bool
 	buf   []byte
 
 	moved  []tree.Node       // directories of the base that have another path now
@@ -50,15 +50,19 @@ type walk struct {
 const readers = 4
 
 func newWalk(s *Scanner, final bool, out *Scan) *walk {
-	return &walk{s: s, final: final, out: out, met: map[uint64]bool{}, closed: map[tree.Node]int{}, buf: make([]byte, 64<<10)}
+	return &walk{s: s, final: final, out: out, closed: map[tree.Node]int{}, buf: make([]byte, 64<<10)}
 }
 
 func (w *walk) close() { w.dirs.close() }
 
-func (w *walk) run(ctx context.Context) error {
+// run walks. last says that no other walk follows, even if this one is disturbed.
+func (w *walk) run(ctx context.Context, last bool) error {
 	w.jobs, w.ctx = errgroup.WithContext(ctx)
 	w.jobs.SetLimit(readers)
 	err := w.walk()
+	if err == nil && last {
+		err = w.catchUp()
+	}
 	if jobErr := w.jobs.Wait(); jobErr != nil {
 		return jobErr // it ended the walk too
 	}
@@ -80,24 +84,30 @@ func (w *walk) walk() error {
 		return err
 	}
 	root.stamp.ino = st.Ino
-	w.met[st.Ino] = true
+	rec.met = w
 	w.items = append(w.items, item{rec: rec})
 	w.todo = append(w.todo, root)
+	return w.listAll()
+}
+
+// listAll lists the directories that are to be listed, and all below.
+func (w *walk) listAll() error {
 	for len(w.todo) > 0 {
 		if err := w.ctx.Err(); err != nil {
 			return err
 		}
 		d := w.todo[len(w.todo)-1]
 		w.todo = w.todo[:len(w.todo)-1]
-		if err := w.list(d); err != nil {
+		if err := w.list(d, nil); err != nil {
 			return err
 		}
+		w.order = append(w.order, d)
 	}
 	return nil
 }
 
-// list adds the entries of d to the patch.
-func (w *walk) list(d *dir) error {
+// list adds the entries of d to the patch, but for those that have the items known.
+func (w *walk) list(d *dir, known map[string]int) error {
 	fd, err := w.dirs.get(d)
 	if err != nil {
 		w.lost(d.path(), err)
@@ -108,7 +118,7 @@ func (w *walk) list(d *dir) error {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return fmt.Errorf("stat %q: %w", d.path(), err)
 	}
-	d.stamp, d.listed = stampOf(&st), true
+	d.stamp = stampOf(&st)
 	if recent(&st, now) {
 		w.disturb("a directory was changed just now")
 	}
@@ -117,11 +127,10 @@ func (w *walk) list(d *dir) error {
 		w.skip(d.path(), err)
 		return nil
 	}
-	l := &listing{walk: w, dir: d, entries: entries, first: len(w.todo)}
+	l := &listing{walk: w, dir: d, entries: entries, rows: known, first: len(w.todo)}
 	if !w.s.Filter.empty() && d.parent != nil {
 		l.prefix = d.path() + "/"
 	}
-	w.order = append(w.order, d)
 	return l.add()
 }
 
@@ -133,17 +142,7 @@ func (w *walk) verify() error {
 		return nil
 	}
 	for _, d := range w.order {
-		var st unix.Stat_t
-		err := error(nil)
-		if d.parent == nil {
-			err = unix.Fstat(d.fd, &st)
-		} else {
-			var parent int
-			if parent, err = w.dirs.get(d.parent); err == nil {
-				err = unix.Fstatat(parent, d.name, &st, unix.AT_SYMLINK_NOFOLLOW)
-			}
-		}
-		if err != nil || stampOf(&st) != d.stamp {
+		if now, err := w.dirs.stampOf(d); err != nil || now != d.stamp {
 			w.disturb(fmt.Sprintf("directory %q was changed meanwhile", d.path()))
 			return nil
 		}

@@ -25,24 +25,37 @@ const DefaultRunDir = "/run/valise/mounts"
 // ErrNotMounted says that no process serves a mount at a directory.
 var ErrNotMounted = errors.New("no profile is mounted there")
 
+// ErrMounted says that a process serves a mount at a directory already.
+var ErrMounted = errors.New("a profile is mounted there already")
+
 func socketPath(runDir, dir string) string {
 	sum := sha256.Sum256([]byte(dir))
 	return filepath.Join(runDir, hex.EncodeToString(sum[:12])+".sock")
 }
 
-// Control answers Client on a socket in runDir until ctx ends.
-func (s *Session) Control(ctx context.Context, runDir string) error {
-	if err := os.MkdirAll(runDir, 0o700); err != nil {
+// listen makes the socket for Control, before there is a mount point, so that whoever
+// sees that one can use the other.
+func (s *Session) listen() error {
+	if s.cfg.RunDir == "" {
+		return nil
+	}
+	if err := os.MkdirAll(s.cfg.RunDir, 0o700); err != nil {
 		return err
 	}
-	path := socketPath(runDir, s.cfg.Dir)
+	path := socketPath(s.cfg.RunDir, s.cfg.Dir)
+	if _, err := dialSocket(path); !errors.Is(err, ErrNotMounted) {
+		return errors.Join(fmt.Errorf("%s: %w", s.cfg.Dir, ErrMounted), err)
+	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		return err
-	}
+	var err error
+	s.socket, err = net.Listen("unix", path)
+	return err
+}
+
+// Control answers Client on the socket in Config.RunDir until ctx ends.
+func (s *Session) Control(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -50,7 +63,7 @@ func (s *Session) Control(ctx context.Context, runDir string) error {
 	})
 	mux.HandleFunc("POST /sync", func(w http.ResponseWriter, r *http.Request) {
 		if err := s.Sync(r.Context()); err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
+			http.Error(w, err.Error(), statusUnsaved)
 			return
 		}
 		w.WriteHeader(http.StatusNoContent)
@@ -62,7 +75,7 @@ func (s *Session) Control(ctx context.Context, runDir string) error {
 		}
 		<-s.closed
 		if s.closeErr != nil {
-			http.Error(w, s.closeErr.Error(), http.StatusInternalServerError)
+			http.Error(w, s.closeErr.Error(), statusUnsaved)
 			return
 		}
 		w.WriteHeader(http.StatusNoContent)
@@ -74,11 +87,22 @@ func (s *Session) Control(ctx context.Context, runDir string) error {
 		defer cancel()
 		stopped <- server.Shutdown(last)
 	})
-	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	if err := server.Serve(s.socket); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return <-stopped
 }
+
+// statusUnsaved says that changes were to be saved and are not.
+const statusUnsaved = http.StatusInsufficientStorage
+
+// unsavedError is the answer that changes were not saved, and why.
+type unsavedError string
+
+func (e unsavedError) Error() string { return string(e) }
+
+// Unwrap returns ErrUnsaved.
+func (e unsavedError) Unwrap() error { return ErrUnsaved }
 
 // answerTime is how long answers under way may take at the end.
 const answerTime = 2 * time.Second
@@ -86,13 +110,27 @@ const answerTime = 2 * time.Second
 // Client speaks to the process that serves a mount.
 type Client struct{ http *http.Client }
 
+// takeOverTime is how long Dial waits where a socket is left of a process that died:
+// another one may be about to take its place.
+const takeOverTime = 2 * time.Second
+
 // Dial returns a Client of the mount at dir, or ErrNotMounted.
 func Dial(runDir, dir string) (*Client, error) {
-	c, err := dialSocket(socketPath(runDir, dir))
+	path := socketPath(runDir, dir)
+	c, err := dialSocket(path)
+	for end := time.Now().Add(takeOverTime); errors.Is(err, ErrNotMounted) && exists(path) && time.Now().Before(end); {
+		time.Sleep(20 * time.Millisecond)
+		c, err = dialSocket(path)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
 	return c, nil
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 func dialSocket(path string) (*Client, error) {
@@ -160,6 +198,9 @@ func (c *Client) do(ctx context.Context, method, path string, out any) error {
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return err
+	}
+	if resp.StatusCode == statusUnsaved {
+		return unsavedError(bytes.TrimSpace(body))
 	}
 	if resp.StatusCode >= http.StatusBadRequest {
 		return errors.New(string(bytes.TrimSpace(body)))

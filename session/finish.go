@@ -11,21 +11,26 @@ import (
 )
 
 // Finish saves what an earlier mount of the profile left unsaved on this host, without
-// mounting it. It reports whether there was anything.
+// mounting it. It reports whether there was anything. An error that wraps ErrUnsaved
+// says that there still is.
 func Finish(ctx context.Context, cfg Config) (bool, error) {
 	cfg.defaults()
 	s := &Session{cfg: cfg, log: cfg.Log, ending: make(chan struct{})}
 	s.work, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	found, err := s.finishPending(ctx)
 	if err != nil {
-		err = fmt.Errorf("finish saving %s: %w", cfg.URL, err)
+		err = fmt.Errorf("%w: finish saving %s: %w", ErrUnsaved, cfg.URL, err)
 	}
-	return found, errors.Join(err, s.release())
+	err = errors.Join(err, s.release())
+	if s.home != nil {
+		err = errors.Join(err, s.home.emptyTrash())
+	}
+	return found, err
 }
 
 func (s *Session) finishPending(ctx context.Context) (bool, error) {
 	var err error
-	if s.home, err = openHome(HomePath(s.cfg.StateDir, s.cfg.URL)); err != nil {
+	if s.home, err = openHome(HomePath(s.cfg.StateDir, s.cfg.URL), s.cfg.lock()); err != nil {
 		return false, err
 	}
 	old, pending, err := s.home.load()
@@ -68,7 +73,7 @@ func Pending(stateDir string) ([]Status, error) {
 	}
 	var out []Status
 	for _, name := range files {
-		h, err := openHome(filepath.Dir(name))
+		h, err := openHome(filepath.Dir(name), nil)
 		if errors.Is(err, ErrLocked) || errors.Is(err, os.ErrNotExist) {
 			continue
 		}

@@ -27,11 +27,15 @@ func (s *Session) mount() error {
 		return err
 	}
 	s.stack = &layer.Stack{Lower: lower, Upper: upper, Work: s.home.layer(s.state.Mount, "work"), Target: s.cfg.Dir}
-	if err := s.serve(lower); err != nil {
+	if err := s.listen(); err != nil {
 		return err
 	}
-	if s.cfg.Device != nil {
-		return nil
+	err := s.serve(lower)
+	if s.cfg.resumes() {
+		return s.resumed(err)
+	}
+	if err != nil {
+		return err
 	}
 	if err := s.stack.Mount(); err != nil {
 		s.stack = nil
@@ -42,22 +46,34 @@ func (s *Session) mount() error {
 
 // mountReadOnly shows a snapshot at Dir and nothing else.
 func (s *Session) mountReadOnly(ctx context.Context) error {
-	snapshot, err := s.repo.Find(ctx, s.cfg.Snapshot)
-	if err != nil && !(errors.Is(err, store.ErrNoSnapshot) && s.cfg.Snapshot == "") {
-		return err
+	if !s.cfg.resumes() {
+		snapshot, err := s.repo.Find(ctx, s.cfg.Snapshot)
+		if err != nil && !(errors.Is(err, store.ErrNoSnapshot) && s.cfg.Snapshot == "") {
+			return err
+		}
+		s.state = state{URL: s.cfg.URL, Dir: s.cfg.Dir, Profile: s.repo.ID(), Mount: store.NewID(), Base: snapshot, Saved: snapshot}
+		if err := s.repo.Pin(ctx, s.claim(s.state.Mount), snapshot); err != nil {
+			return err
+		}
 	}
-	mount := store.NewID()
-	s.state = state{URL: s.cfg.URL, Dir: s.cfg.Dir, Profile: s.repo.ID(), Mount: mount, Base: snapshot, Saved: snapshot}
-	if err := s.repo.Pin(ctx, s.claim(mount), snapshot); err != nil {
+	err := s.persist(ctx, func() (err error) {
+		s.base, err = s.tree(ctx, s.state.Base)
 		return err
-	}
-	if s.base, err = s.tree(ctx, snapshot); err != nil {
+	})
+	if err != nil {
 		return err
 	}
 	if err := s.openCache(); err != nil {
 		return err
 	}
-	return s.serve(s.cfg.Dir)
+	if err := s.listen(); err != nil {
+		return err
+	}
+	err = s.serve(s.cfg.Dir)
+	if s.cfg.resumes() {
+		return s.resumed(err)
+	}
+	return err
 }
 
 func (s *Session) openCache() (err error) {
@@ -72,19 +88,15 @@ func (s *Session) openCache() (err error) {
 func (s *Session) serve(dir string) error {
 	cfg := fusefs.Config{Tree: s.base, Content: s.packs, Generation: s.state.Base.Seq + 1, Patience: s.cfg.Patience, Name: "valise", Log: s.log}
 	var err error
-	if s.cfg.Device != nil {
-		s.server, err = fusefs.Resume(cfg, dir, s.cfg.Device, s.cfg.Init)
+	if s.cfg.resumes() {
+		s.server, err = fusefs.Resume(cfg, dir, s.cfg.Files[fileDevice], s.cfg.Init)
 	} else {
 		s.server, err = fusefs.Mount(cfg, dir)
 	}
-	if err != nil || s.cfg.Keep == nil {
-		return err
-	}
-	device, err := s.server.Device()
 	if err != nil {
 		return err
 	}
-	return errors.Join(s.cfg.Keep(device, s.server.Init()), device.Close())
+	return s.keep()
 }
 
 // start runs what goes on beside the mount.
@@ -96,6 +108,11 @@ func (s *Session) start() {
 		st.Limit = s.cfg.SizeLimit
 	})
 	if !s.cfg.ReadOnly {
+		s.running.Go(func() {
+			if err := s.home.emptyTrash(); err != nil {
+				s.log.Warn("deleting what is saved", "url", s.cfg.URL, "error", err)
+			}
+		})
 		s.running.Go(s.keepLease)
 		s.running.Go(s.saveRegularly)
 	}
@@ -148,12 +165,17 @@ var ErrUnsaved = errors.New("unsaved changes remain")
 
 // Close unmounts, saves what is left and gives the lease back. It tries for
 // Config.Patience; ErrUnsaved says that it did not succeed.
-func (s *Session) Close(ctx context.Context) (err error) {
-	defer func() {
-		s.closeErr = err
-		close(s.closed)
-	}()
+func (s *Session) Close(ctx context.Context) error {
 	s.setStatus(func(st *Status) { st.State = "ending" })
+	s.closeErr = s.close(ctx)
+	close(s.closed)
+	if s.home == nil {
+		return s.closeErr
+	}
+	return errors.Join(s.closeErr, s.home.emptyTrash())
+}
+
+func (s *Session) close(ctx context.Context) error {
 	if s.cfg.ReadOnly {
 		err := s.unmountReadOnly(ctx)
 		return errors.Join(err, s.release())
@@ -163,7 +185,8 @@ func (s *Session) Close(ctx context.Context) (err error) {
 	s.running.Wait()
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Patience)
 	defer cancel()
-	if err = s.finish(ctx, quiet); err != nil {
+	err := s.finish(ctx, quiet)
+	if err != nil {
 		err = fmt.Errorf("%w in %s: %w", ErrUnsaved, s.home.path, err)
 	}
 	return errors.Join(err, s.release())
@@ -171,8 +194,10 @@ func (s *Session) Close(ctx context.Context) (err error) {
 
 // finish does the last save and gives everything back.
 func (s *Session) finish(ctx context.Context, quiet bool) error {
-	if err := s.lease.Drain(ctx); err != nil {
-		s.log.Warn("draining", "url", s.cfg.URL, "error", err)
+	if !s.lost.Load() {
+		if err := s.lease.Drain(ctx); err != nil {
+			s.log.Warn("draining", "url", s.cfg.URL, "error", err)
+		}
 	}
 	for wait := time.Second; ; wait *= 2 {
 		err := s.save(ctx, true)
@@ -180,7 +205,7 @@ func (s *Session) finish(ctx context.Context, quiet bool) error {
 			break
 		}
 		s.log.Warn("last save", "url", s.cfg.URL, "error", err)
-		if errors.Is(err, ErrOverLimit) || ctx.Err() != nil {
+		if _, bounded := ctx.Deadline(); !bounded || errors.Is(err, ErrOverLimit) || ctx.Err() != nil {
 			return err
 		}
 		select {
@@ -273,6 +298,9 @@ func (s *Session) release() error {
 		if scanner != nil {
 			errs = append(errs, scanner.Close())
 		}
+	}
+	if s.socket != nil && s.server == nil {
+		errs = append(errs, s.socket.Close()) // nobody came to serve it
 	}
 	if s.packs != nil {
 		s.packs.Close()

@@ -101,7 +101,9 @@ func (s *Session) saveOnce(ctx context.Context, final bool) (*store.Snapshot, er
 	if err := s.writer.Flush(ctx); err != nil {
 		return nil, err
 	}
-	scan.Builder.Order(s.server.Touched())
+	if s.server != nil {
+		scan.Builder.Order(s.server.Touched())
+	}
 	patch, err := scan.Builder.Finish(s.writer.PackSize)
 	if err != nil {
 		return nil, fmt.Errorf("scan: %w", err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -51,11 +52,13 @@ type Config struct {
 	UID, GID   uint32        // owner of a home that is new
 	Mode       uint32        // and its permissions, 0 for 0700
 
-	// Device and Init take over the FUSE connection of a process that died. Keep is
-	// given that of this one.
-	Device *os.File
-	Init   []byte
-	Keep   func(device *os.File, init []byte) error
+	// Init and Files take over the mount of a process that died: they are what its Keep
+	// was given. Files stay the caller's.
+	Init  []byte
+	Files []*os.File
+	Keep  func(init []byte, files ...*os.File) error
+
+	RunDir string // of the socket that Control serves, "" for none
 
 	Log *slog.Logger // nil is slog.Default
 }
@@ -96,6 +99,7 @@ type Session struct {
 	packs  *cache.Cache
 	server *fusefs.Server
 	stack  *layer.Stack // nil when read-only
+	socket net.Listener // of Control, nil without one
 
 	work    context.Context // ends the goroutines
 	stop    context.CancelFunc
@@ -120,12 +124,22 @@ type Session struct {
 	closeErr error
 }
 
-// Open mounts the profile. When it returns, Dir can be used.
+// Open mounts the profile, or takes over the mount of a process that died. When it
+// returns, Dir can be used.
 func Open(ctx context.Context, cfg Config) (*Session, error) {
 	cfg.defaults()
 	s := &Session{cfg: cfg, log: cfg.Log, ending: make(chan struct{}), closed: make(chan struct{})}
 	s.work, s.stop = context.WithCancel(context.WithoutCancel(ctx))
+	if cfg.resumes() {
+		// A mount that is in use must be taken over to be ended in good order.
+		var cancel context.CancelFunc
+		ctx, cancel = outlast(ctx, cfg.Patience)
+		defer cancel()
+	}
 	if err := s.open(ctx); err != nil {
+		if cfg.resumes() && !errors.Is(err, ErrGone) {
+			err = s.abandon(err)
+		}
 		return nil, errors.Join(err, s.release())
 	}
 	s.start()
@@ -133,25 +147,30 @@ func Open(ctx context.Context, cfg Config) (*Session, error) {
 }
 
 func (s *Session) open(ctx context.Context) error {
+	if err := s.recall(); err != nil {
+		return err
+	}
 	s.meter = &store.Meter{Bucket: s.cfg.Bucket}
 	open := store.OpenOrCreate
 	if s.cfg.ReadOnly {
 		open = store.Open
 	}
-	var err error
 	if !s.cfg.ReadOnly {
-		if s.home, err = openHome(HomePath(s.cfg.StateDir, s.cfg.URL)); err != nil {
+		var err error
+		if s.home, err = openHome(HomePath(s.cfg.StateDir, s.cfg.URL), s.cfg.lock()); err != nil {
 			return fmt.Errorf("mount %s: %w", s.cfg.URL, err)
 		}
 		if err := layer.CheckUpper(s.home.path); err != nil {
 			return err
 		}
 	}
-	repo, err := open(ctx, store.Config{Bucket: s.meter, Log: s.log, SingleHost: s.cfg.SingleHost})
+	err := s.persist(ctx, func() (err error) {
+		s.repo, err = open(ctx, store.Config{Bucket: s.meter, Log: s.log, SingleHost: s.cfg.SingleHost})
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("mount %s: %w", s.cfg.URL, err)
 	}
-	s.repo = repo
 	if s.cfg.ReadOnly {
 		return s.mountReadOnly(ctx)
 	}
@@ -178,7 +197,7 @@ func (s *Session) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.cfg.Device == nil {
+	if !s.cfg.resumes() {
 		if err := s.clearStale(old); err != nil {
 			return err
 		}
@@ -206,7 +225,7 @@ func (s *Session) acquire(ctx context.Context, mount string) error {
 		if err == nil || !errors.As(err, &held) {
 			return err
 		}
-		if s.cfg.OnHeld != Wait && !(s.cfg.OnHeld == Fail && held.State == store.LeaseDraining) {
+		if s.cfg.resumes() || s.cfg.OnHeld != Wait && !(s.cfg.OnHeld == Fail && held.State == store.LeaseDraining) {
 			return held
 		}
 		if told != held.Error() {
@@ -312,10 +331,19 @@ func (s *Session) takeUp(ctx context.Context, old state) error {
 	if err := s.home.makeLayer(old.Mount, s.base); err != nil {
 		return err
 	}
-	if err := s.acquire(ctx, old.Mount); err != nil {
+	var head store.Snapshot
+	err := s.persist(ctx, func() (err error) {
+		if err := s.acquire(ctx, old.Mount); err != nil {
+			return err
+		}
+		head, err = s.repo.HeadUnder(ctx, s.lease)
 		return err
+	})
+	var held *store.HeldError
+	if errors.As(err, &held) && s.cfg.resumes() {
+		s.loseLease(fmt.Errorf("%w: %w", store.ErrLeaseLost, err))
+		return nil
 	}
-	head, err := s.repo.HeadUnder(ctx, s.lease)
 	if err != nil {
 		return err
 	}
@@ -326,7 +354,7 @@ func (s *Session) takeUp(ctx context.Context, old state) error {
 		return nil
 	case head.Nonce == old.Saved.Nonce:
 		return nil
-	case s.cfg.Device != nil:
+	case s.cfg.resumes():
 		s.loseLease(fmt.Errorf("%w: host %q saved snapshot %s", store.ErrLeaseLost, head.Host, head.Name()))
 		return nil
 	}

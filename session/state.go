@@ -56,8 +56,16 @@ func HomePath(stateDir, url string) string {
 	return filepath.Join(stateDir, "s3", readable[max(0, len(readable)-80):]+"-"+hex.EncodeToString(sum[:6]))
 }
 
-// openHome makes the directory and takes its lock.
-func openHome(path string) (*home, error) {
+// openHome makes the directory and takes its lock, or goes on with the lock that a
+// process held which died.
+func openHome(path string, held *os.File) (*home, error) {
+	if held != nil {
+		fd, err := unix.FcntlInt(held.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return nil, fmt.Errorf("lock %s: %w", path, err)
+		}
+		return &home{path: path, lock: os.NewFile(uintptr(fd), held.Name())}, nil
+	}
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, err
 	}
@@ -72,12 +80,7 @@ func openHome(path string) (*home, error) {
 		}
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
-	h := &home{path: path, lock: f}
-	if err := h.emptyTrash(); err != nil {
-		h.close()
-		return nil, err
-	}
-	return h, nil
+	return &home{path: path, lock: f}, nil
 }
 
 func (h *home) close() error { return h.lock.Close() }
@@ -166,8 +169,8 @@ func copyRoot(t *tree.Tree, dir string) error {
 	return unix.UtimesNanoAt(unix.AT_FDCWD, dir, times, 0)
 }
 
-// drop deletes the upper that s says is saved: aside first, so that a crash can't leave
-// half an upper.
+// drop forgets the upper that s says is saved: it is renamed aside, so that a crash
+// can't leave half an upper, for emptyTrash to delete.
 func (h *home) drop(s state) error {
 	if !s.Complete {
 		return fmt.Errorf("drop %s: it is not saved", h.layer(s.Mount, ""))
@@ -184,25 +187,9 @@ func (h *home) drop(s state) error {
 			return err
 		}
 	}
-	if err := durable.SyncDir(h.path); err != nil {
-		return err
-	}
-	return h.emptyTrash()
+	return durable.SyncDir(h.path)
 }
 
-// emptyTrash finishes deletes, also of files that a crash left half written.
-func (h *home) emptyTrash() error {
-	if err := os.RemoveAll(h.file("trash")); err != nil {
-		return err
-	}
-	left, err := filepath.Glob(h.file(durable.TempPrefix + "*"))
-	if err != nil {
-		return err
-	}
-	for _, name := range left {
-		if err := os.Remove(name); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+// emptyTrash deletes what was dropped, now or before a crash. It needs no lock, and may
+// take long: an upper has as many files as the user wrote.
+func (h *home) emptyTrash() error { return os.RemoveAll(h.file("trash")) }

@@ -145,7 +145,7 @@ func (c *checker) packs(ctx context.Context, readData bool, progress func(done, 
 
 // read verifies each block of a pack, and its table.
 func (c *checker) read(ctx context.Context, id tree.PackID, n *needed) error {
-	body, err := c.repo.bucket.Get(ctx, PackKey(id))
+	body, err := c.repo.get(ctx, PackKey(id))
 	if err == nil {
 		err = c.verify(id, n, body)
 	}

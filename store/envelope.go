@@ -42,7 +42,7 @@ func unseal(key Key, format string, data []byte, body any) error {
 		return fmt.Errorf("%s: %w: %w", key, ErrCorrupt, err)
 	}
 	if e.Format != format {
-		return fmt.Errorf("%s: it is %.40q, this version of valise reads %q", key, e.Format, format)
+		return fmt.Errorf("%s: its format is %.40q, and this version of valise reads %q: a newer one may have written it", key, e.Format, format)
 	}
 	sum := blake3.Sum256(e.Body)
 	if hex.EncodeToString(sum[:]) != e.Sum {

@@ -81,14 +81,10 @@ func (s Snapshot) lies() Key {
 }
 
 // Name is what people call it by: the number, and for one that is not on the main
-// line the first digits of the mount that made it.
+// line the first digits of its nonce.
 func (s Snapshot) Name() string {
-	if s.stray {
-		// The mount may have made one of that number beside the main line as well.
-		return fmt.Sprintf("%d-%.8s-late", s.Seq, s.Mount)
-	}
 	if s.Conflict {
-		return fmt.Sprintf("%d-%.8s", s.Seq, s.Mount)
+		return fmt.Sprintf("%d-%.8s", s.Seq, s.Nonce)
 	}
 	return strconv.FormatUint(s.Seq, 10)
 }

@@ -7,13 +7,11 @@ import (
 	"fmt"
 	"sync"
 
-	"golang.org/x/sync/errgroup"
-
 	"valise/tree"
 )
 
 const (
-	packTarget  = 8 << 20 // a pack is uploaded when it has as much
+	packTarget  = 8 << 20 // a pack is uploaded when it has as much, with its table
 	packsAtOnce = 4       // bounds the memory: so many packs are being uploaded, one is filled
 )
 
@@ -24,13 +22,14 @@ type Writer struct {
 	repo     *Repo
 	base     *tree.Tree
 	uploaded func(tree.PackID, []byte)
+	slots    chan struct{} // holds one for each pack in memory
 
 	mu      sync.Mutex              // mu guards the rest
 	known   map[tree.Hash]tree.Blob // in packs that are durable
 	pending map[tree.Hash]tree.Blob // since the last Flush
 	sizes   map[tree.PackID]uint32
 	open    *openPack
-	group   *errgroup.Group // uploads under way
+	uploads *sync.WaitGroup
 	life    context.Context // of the uploads: they outlive the Block that began them
 	cancel  context.CancelFunc
 	failed  error
@@ -49,17 +48,19 @@ type openPack struct {
 }
 
 // NewWriter returns a Writer that does not store again what base has. uploaded, if
-// not nil, is called with each pack that is on the store.
+// not nil, is called with each pack that is on the store, by several goroutines.
 func (r *Repo) NewWriter(base *tree.Tree, uploaded func(tree.PackID, []byte)) *Writer {
-	w := &Writer{repo: r, base: base, uploaded: uploaded, known: map[tree.Hash]tree.Blob{}, sizes: map[tree.PackID]uint32{}}
+	w := &Writer{
+		repo: r, base: base, uploaded: uploaded, slots: make(chan struct{}, packsAtOnce+1),
+		known: map[tree.Hash]tree.Blob{}, sizes: map[tree.PackID]uint32{},
+	}
 	w.reset()
 	return w
 }
 
 func (w *Writer) reset() {
 	w.pending = map[tree.Hash]tree.Blob{}
-	w.group = new(errgroup.Group)
-	w.group.SetLimit(packsAtOnce)
+	w.uploads = new(sync.WaitGroup)
 	w.life, w.cancel = context.WithCancel(context.Background())
 	w.open, w.failed = nil, nil
 }
@@ -84,23 +85,44 @@ func (w *Writer) Block(ctx context.Context, raw []byte) (tree.Blob, error) {
 	stored := w.repo.coder.Encode(raw, nil)
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if err := w.ready(ctx); err != nil {
+		return tree.Blob{}, fmt.Errorf("store a block: %w", err)
+	}
+	// Another call may have stored it meanwhile.
 	if b, ok, err := w.find(hash); ok || err != nil {
 		return b, err
-	}
-	if w.open == nil {
-		w.open = &openPack{}
-		_, _ = rand.Read(w.open.id[:])
 	}
 	p := w.open
 	b = tree.Blob{Hash: hash, Pack: p.id, Offset: uint32(len(p.body)), Stored: uint32(len(stored)), Raw: uint32(len(raw))}
 	p.body = append(p.body, stored...)
 	p.blobs = append(p.blobs, b)
 	w.pending[hash] = b
-	w.stats.Blocks++
-	if len(p.body) >= packTarget {
+	if len(p.body)+packEntry*len(p.blobs) >= packTarget {
 		w.upload()
 	}
 	return b, nil
+}
+
+// ready makes sure that a pack is open. It has w.mu held, and gives it up while it
+// waits until there may be one more.
+func (w *Writer) ready(ctx context.Context) error {
+	for w.open == nil {
+		w.mu.Unlock()
+		select {
+		case w.slots <- struct{}{}:
+			w.mu.Lock()
+		case <-ctx.Done():
+			w.mu.Lock()
+			return ctx.Err()
+		}
+		if w.open != nil {
+			<-w.slots // another call was faster
+			return nil
+		}
+		w.open = &openPack{}
+		_, _ = rand.Read(w.open.id[:]) // it never fails
+	}
+	return nil
 }
 
 func (w *Writer) find(hash tree.Hash) (tree.Blob, bool, error) {
@@ -114,34 +136,30 @@ func (w *Writer) find(hash tree.Hash) (tree.Blob, bool, error) {
 	return b, ok, nil
 }
 
-// upload sends the open pack; it has w.mu held, and gives it up while it waits for its
-// turn.
+// upload sends the open pack. It has w.mu held.
 func (w *Writer) upload() {
-	p := w.open
+	p, ctx := w.open, w.life
 	w.open = nil
-	group, ctx := w.group, w.life
-	w.mu.Unlock()
-	defer w.mu.Lock()
-	group.Go(func() error {
+	w.uploads.Go(func() {
+		defer func() { <-w.slots }()
 		body := sealPack(p.body, p.blobs)
-		err := w.repo.bucket.Put(ctx, PackKey(p.id), body)
+		err := w.repo.put(ctx, PackKey(p.id), body)
 		if err == nil && w.uploaded != nil {
 			w.uploaded(p.id, body)
 		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if err != nil {
-			err = fmt.Errorf("upload pack: %w", err)
-			w.failed = errors.Join(w.failed, err)
-			return err
+			w.failed = errors.Join(w.failed, fmt.Errorf("upload pack: %w", err))
+			return
 		}
 		w.sizes[p.id] = uint32(len(body))
+		w.stats.Blocks += int64(len(p.blobs))
 		w.stats.Packs++
 		w.stats.Bytes += int64(len(body))
 		for _, b := range p.blobs {
 			w.known[b.Hash] = b
 		}
-		return nil
 	})
 }
 
@@ -153,10 +171,10 @@ func (w *Writer) Flush(ctx context.Context) error {
 	if w.open != nil {
 		w.upload()
 	}
-	group, cancel := w.group, w.cancel
+	uploads, cancel := w.uploads, w.cancel
 	w.mu.Unlock()
 	stop := context.AfterFunc(ctx, cancel)
-	_ = group.Wait() // every error is in w.failed
+	uploads.Wait()
 	stop()
 	cancel()
 	w.mu.Lock()

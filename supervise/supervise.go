@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -18,8 +19,15 @@ import (
 // before it handed over.
 const resumeEnv = "VALISE_RESUME"
 
-// maxMessage is more than the kernel's first request has.
-const maxMessage = 4096
+// maxMessage is more than the kernel's first request has, maxFiles more than are handed
+// over with it.
+const (
+	maxMessage = 4096
+	maxFiles   = 4
+)
+
+// endMessage tells a worker to end.
+const endMessage = "end"
 
 // A worker that dies so often in such a time is not started again.
 const (
@@ -39,7 +47,7 @@ type Config struct {
 var ErrGaveUp = errors.New("the process that serves the mount dies again and again")
 
 // Run runs a worker, and others after it, until one ends by itself, and returns its
-// exit code. When ctx ends, the worker gets SIGTERM.
+// exit code. When ctx ends, the worker is told so, see Worker.Context.
 func Run(ctx context.Context, cfg Config) (exitCode int, err error) {
 	var kept handed
 	defer kept.close()
@@ -85,7 +93,7 @@ func runWorker(ctx context.Context, cfg Config, kept *handed) (*exec.Cmd, error)
 	}
 	if device := kept.get(); device != nil {
 		cmd.Env = append(cmd.Env, resumeEnv+"=1")
-		if err := send(ours, device.file, device.init); err != nil {
+		if err := send(ours, device.init, device.files...); err != nil {
 			return nil, errors.Join(err, theirs.Close())
 		}
 	}
@@ -98,14 +106,16 @@ func runWorker(ctx context.Context, cfg Config, kept *handed) (*exec.Cmd, error)
 	var receiving sync.WaitGroup
 	receiving.Go(func() {
 		for {
-			file, init, err := receive(ours)
+			init, files, err := receive(ours)
 			if err != nil {
 				return // the worker has ended
 			}
-			kept.set(&device{file: file, init: init})
+			kept.set(&device{files: files, init: init})
 		}
 	})
-	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(syscall.SIGTERM) })
+	// A message waits until the worker reads it; a signal would kill one that has yet to
+	// say how it takes it.
+	stop := context.AfterFunc(ctx, func() { _ = send(ours, []byte(endMessage)) })
 	err = cmd.Wait()
 	stop()
 	receiving.Wait()
@@ -116,10 +126,17 @@ func runWorker(ctx context.Context, cfg Config, kept *handed) (*exec.Cmd, error)
 	return cmd, nil
 }
 
-// device is a FUSE connection: a descriptor of it and the kernel's first request.
+// device is a FUSE connection: descriptors of it and of what else must stay open with
+// it, and the kernel's first request.
 type device struct {
-	file *os.File
-	init []byte
+	files []*os.File
+	init  []byte
+}
+
+func (d *device) close() {
+	for _, f := range d.files {
+		f.Close()
+	}
 }
 
 // handed holds what a worker handed over.
@@ -138,14 +155,14 @@ func (h *handed) set(d *device) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.device != nil {
-		h.device.file.Close()
+		h.device.close()
 	}
 	h.device = d
 }
 
 func (h *handed) close() {
 	if d := h.get(); d != nil {
-		d.file.Close()
+		d.close()
 	}
 }
 
@@ -158,15 +175,23 @@ func socketpair() (ours, theirs *os.File, err error) {
 	return os.NewFile(uintptr(fds[0]), "supervisor"), os.NewFile(uintptr(fds[1]), "worker"), nil
 }
 
-func send(socket, file *os.File, data []byte) error {
-	return unix.Sendmsg(int(socket.Fd()), data, unix.UnixRights(int(file.Fd())), nil, unix.MSG_NOSIGNAL)
+func send(socket *os.File, data []byte, files ...*os.File) error {
+	var rights []byte
+	if len(files) > 0 {
+		fds := make([]int, len(files))
+		for i, f := range files {
+			fds[i] = int(f.Fd())
+		}
+		rights = unix.UnixRights(fds...)
+	}
+	return unix.Sendmsg(int(socket.Fd()), data, rights, nil, unix.MSG_NOSIGNAL)
 }
 
-func receive(socket *os.File) (*os.File, []byte, error) {
-	data, control := make([]byte, maxMessage), make([]byte, unix.CmsgSpace(4))
+// receive waits for a message; io.EOF says that the other end is closed.
+func receive(socket *os.File) (data []byte, files []*os.File, err error) {
+	data, control := make([]byte, maxMessage), make([]byte, unix.CmsgSpace(4*maxFiles))
 	var n, controlLen int
 	for {
-		var err error
 		n, controlLen, _, _, err = unix.Recvmsg(int(socket.Fd()), data, control, unix.MSG_CMSG_CLOEXEC)
 		if err == nil {
 			break
@@ -175,13 +200,21 @@ func receive(socket *os.File) (*os.File, []byte, error) {
 			return nil, nil, err
 		}
 	}
-	messages, err := unix.ParseSocketControlMessage(control[:controlLen])
-	if err != nil || len(messages) != 1 {
-		return nil, nil, errors.Join(err, errors.New("no descriptor came"))
+	if n == 0 {
+		return nil, nil, io.EOF // no message of ours is empty
 	}
-	fds, err := unix.ParseUnixRights(&messages[0])
+	messages, err := unix.ParseSocketControlMessage(control[:controlLen])
 	if err != nil {
 		return nil, nil, err
 	}
-	return os.NewFile(uintptr(fds[0]), "/dev/fuse"), data[:n], nil
+	for _, m := range messages {
+		fds, err := unix.ParseUnixRights(&m)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, fd := range fds {
+			files = append(files, os.NewFile(uintptr(fd), "handed over"))
+		}
+	}
+	return data[:n], files, nil
 }

@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"context"
 	"fmt"
 	"os"
 
@@ -10,7 +11,7 @@ import (
 // Worker is the worker's end.
 type Worker struct {
 	socket *os.File
-	device *os.File
+	files  []*os.File
 	init   []byte
 }
 
@@ -24,19 +25,32 @@ func Inherited() (*Worker, error) {
 		return w, nil
 	}
 	var err error
-	if w.device, w.init, err = receive(w.socket); err != nil {
+	if w.init, w.files, err = receive(w.socket); err != nil {
 		return nil, fmt.Errorf("take over from the process before: %w", err)
 	}
 	return w, nil
 }
 
-// Device is what the worker before handed over, or nil in the first one.
-func (w *Worker) Device() (device *os.File, init []byte) { return w.device, w.init }
+// Context returns one that ends when the supervisor's does. It must be called once. The
+// death of the supervisor does not end it.
+func (w *Worker) Context(ctx context.Context) context.Context {
+	ctx, end := context.WithCancel(ctx)
+	go func() {
+		if _, _, err := receive(w.socket); err == nil {
+			end()
+		}
+	}()
+	return ctx
+}
 
-// Keep hands a FUSE connection to the supervisor, in place of what it has. The
-// descriptor stays the caller's.
-func (w *Worker) Keep(device *os.File, init []byte) error {
-	if err := send(w.socket, device, init); err != nil {
+// Kept is what the worker before handed over with Keep; nothing in the first one.
+func (w *Worker) Kept() (init []byte, files []*os.File) { return w.init, w.files }
+
+// Keep hands to the supervisor, in place of what it has, the kernel's first request and
+// duplicates of descriptors: that of the FUSE connection, and what else must stay open
+// over the death of this process, such as a lock.
+func (w *Worker) Keep(init []byte, files ...*os.File) error {
+	if err := send(w.socket, init, files...); err != nil {
 		return fmt.Errorf("hand the FUSE device over: %w", err)
 	}
 	return nil

@@ -147,6 +147,7 @@ func (b *Builder) Finish(sizeOf func(PackID) uint32) (*Tree, error) {
 		order = append(order, e.children...)
 	}
 	b.countLinks()
+	b.w.rows = make([]byte, 0, len(order)*rowSize)
 	for _, n := range order {
 		e := &b.entries[n]
 		e.name, e.nameLen = b.w.string(e.nameText), uint16(len(e.nameText))

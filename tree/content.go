@@ -22,6 +22,9 @@ func (t *Tree) Blob(i int) Blob {
 	return b
 }
 
+// rawSize is the Raw of the i-th block.
+func (t *Tree) rawSize(i int) uint32 { return le.Uint32(t.section[secBlobs][i*blobSize+44:]) }
+
 // Find returns the block whose plain bytes hash to h.
 func (t *Tree) Find(h Hash) (Blob, bool) {
 	n := t.Blobs()

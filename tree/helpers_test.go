@@ -43,7 +43,7 @@ func (e Entry) flagged(f Flags, origin string) Entry {
 	return e
 }
 
-// build adds the entries by path, parents first, to a root that is an empty directory.
+// builder is a Builder to which entries are added by path, parents first.
 type builder struct {
 	*Builder
 	refs map[string]Ref

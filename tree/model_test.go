@@ -20,8 +20,7 @@ type mdir struct {
 
 type mfile struct{ Entry }
 
-// pdir is a directory of a patch, pfile another entry of it; both are what Builder is
-// given. A file with content of its own name has it from where, its first name, stands.
+// pdir is a directory of a patch, pfile another entry of it.
 type pdir struct {
 	Entry
 	children map[string]mnode // *pdir or *pfile
@@ -29,7 +28,8 @@ type pdir struct {
 
 type pfile struct {
 	Entry
-	where []string
+	in   *pdir // where it was added, under
+	name string
 }
 
 func (d *mdir) lookup(path []string) mnode {
@@ -65,13 +65,11 @@ func (d *mdir) names(into map[*mfile]int) map[*mfile]int {
 
 // modelApply is Apply in the terms of the model.
 func modelApply(base *mdir, patch *pdir) *mdir {
-	m := &modelApplier{base: base, names: base.names(map[*mfile]int{}), copies: map[*mfile]*mfile{}, files: map[*pfile]*mfile{}}
-	m.continues = map[*pdir]*mdir{}
-	from := base
-	if patch.Flags&Opaque != 0 {
-		from = nil
+	m := &modelApplier{
+		base: base, names: base.names(map[*mfile]int{}), copies: map[*mfile]*mfile{},
+		continues: map[*pdir]*mdir{}, content: map[*pfile]*mfile{}, files: map[*pfile]*mfile{},
 	}
-	m.find(patch, from)
+	m.find(patch, base)
 	return m.directory(patch)
 }
 
@@ -79,40 +77,31 @@ type modelApplier struct {
 	base      *mdir
 	names     map[*mfile]int
 	copies    map[*mfile]*mfile // of files with several names
-	files     map[*pfile]*mfile
-	continues map[*pdir]*mdir
-	content   map[*pfile]*mfile
+	continues map[*pdir]*mdir   // what the base has below a directory
+	content   map[*pfile]*mfile // where the content is of a file that has but attributes
+	files     map[*pfile]*mfile // what was made
 }
 
-// find notes what each directory of a patch continues, and where the content of files
-// is that have it from the base.
-func (m *modelApplier) find(p *pdir, from *mdir) {
-	if from == nil {
+// find fills in continues and content; beneath is what the base has at the name of p.
+func (m *modelApplier) find(p *pdir, beneath mnode) {
+	from, ok := beneath.(*mdir)
+	switch {
+	case p.Flags&Moved != 0:
+		from = m.base.lookup(pathOf(p.Origin)).(*mdir)
+	case p.Flags&Opaque != 0 || !ok:
 		from = &mdir{}
-	}
-	if m.content == nil {
-		m.content = map[*pfile]*mfile{}
 	}
 	m.continues[p] = from
 	for name, c := range p.children {
 		switch c := c.(type) {
 		case *pdir:
-			below, _ := from.children[name].(*mdir)
-			switch {
-			case c.Flags&Opaque != 0:
-				below = nil
-			case c.Flags&Moved != 0:
-				below = m.base.lookup(pathOf(c.Origin)).(*mdir)
-			}
-			m.find(c, below)
+			m.find(c, from.children[name])
 		case *pfile:
 			switch {
 			case c.Flags&Moved != 0:
 				m.content[c] = m.base.lookup(pathOf(c.Origin)).(*mfile)
-			case c.Flags&Meta != 0 && string(c.Name) == name && m.content[c] == nil:
-				if file, ok := from.children[name].(*mfile); ok && c.where[len(c.where)-1] == name && c.dir() == p {
-					m.content[c] = file
-				}
+			case c.Flags&Meta != 0 && c.in == p && c.name == name:
+				m.content[c] = from.children[name].(*mfile)
 			}
 		}
 	}

@@ -214,14 +214,17 @@ func (v *verifier) file(r row) error {
 	end := int64(0)
 	for i := range r.b {
 		p := v.section[secExtents][int(r.a+i)*extentSize:]
-		if uint64(le.Uint32(p[8:])) >= uint64(v.Blobs()) {
+		offset, blob := int64(le.Uint64(p)), le.Uint32(p[8:])
+		if uint64(blob) >= uint64(v.Blobs()) {
 			return errors.New("an extent has no block")
 		}
-		e := v.extent(r.a + i)
-		if e.Offset < end || e.Offset > math.MaxInt64-maxBlock || e.End() > r.size {
-			return errors.New("its extents overlap or exceed its size")
+		if offset < end || offset > math.MaxInt64-maxBlock {
+			return errors.New("its extents overlap")
 		}
-		end = e.End()
+		end = offset + int64(v.rawSize(int(blob)))
+	}
+	if end > r.size {
+		return errors.New("its extents exceed its size")
 	}
 	return nil
 }

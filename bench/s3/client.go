@@ -28,17 +28,17 @@ type client interface {
 
 // mount is a mounted bucket.
 type mount struct {
-	client      client
-	bucket      string
-	endpoint    string // of the store, through a link or not
-	dir         string
-	state       string // a directory for what the client keeps
-	cmd         *exec.Cmd
-	log         string
-	began       time.Time
-	readyIn     time.Duration // from the start of the command until dir answered
-	ended       chan struct{} // closed when the command has ended
-	err         error         // of the command
+	client   client
+	bucket   string
+	endpoint string // of the store, through a link or not
+	dir      string
+	state    string // a directory for what the client keeps
+	cmd      *exec.Cmd
+	log      string
+	began    time.Time
+	readyIn  time.Duration // from the start of the command until dir answered
+	ended    chan struct{} // closed when the command has ended
+	err      error         // of the command
 }
 
 // bucket makes one. MinIO takes a directory of its data for one.
@@ -125,6 +125,23 @@ func (m *mount) pids() []int { return family(m.cmd.Process.Pid) }
 // endsWithin is how long a client may take to save and end.
 const endsWithin = 10 * time.Minute
 
+// endRow ends what a row left: mounts that it used to the end, and directories.
+func (b *bench) endRow(orderly bool) error {
+	var errs []error
+	for _, m := range slices.Clone(b.mounts) {
+		if orderly {
+			errs = append(errs, b.close(m))
+		} else {
+			errs = append(errs, b.discard(m))
+		}
+	}
+	for _, dir := range b.trash {
+		errs = append(errs, b.remove(dir))
+	}
+	b.trash = nil
+	return errors.Join(errs...)
+}
+
 // close unmounts as one does by hand, and forgets what the client kept.
 func (b *bench) close(m *mount) error {
 	if err := m.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
@@ -162,7 +179,34 @@ func (b *bench) discard(m *mount) error {
 	if err := unmountBelow(top); err != nil {
 		return err
 	}
-	return os.RemoveAll(top)
+	return b.remove(top)
+}
+
+// remove removes a directory.
+func (b *bench) remove(dir string) error {
+	err := os.RemoveAll(dir)
+	syscall.Sync()
+	b.removed = time.Now()
+	return err
+}
+
+// forgets is how long ext4 does not use the inode of a removed file again. Until then
+// it looks at each of them whenever it makes a file: after 20,000 were removed, 20,000
+// new ones take it 20 s instead of one.
+const forgets = 61 * time.Second
+
+// settle waits until the disk is as good as new, for what makes many files.
+func (b *bench) settle(ctx context.Context) error {
+	if wait := time.Until(b.removed.Add(forgets)); wait > 0 && !b.removed.IsZero() {
+		b.say("waiting %.0f s until the disk has forgotten what was removed", wait.Seconds())
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+	}
+	syscall.Sync()
+	return nil
 }
 
 // unmountBelow unmounts everything below a directory, the latest first.

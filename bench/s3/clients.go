@@ -60,6 +60,10 @@ type traffic struct{ Requests, Sent, Received int64 }
 
 func (v valise) traffic(ctx context.Context, b *bench, m *mount) (traffic, error) {
 	out, err := b.command(ctx, b.dirs.valise, "status", "--json", m.dir).Output()
+	for try := 0; err != nil && try < 20; try++ { // the mount is there a moment before who tells of it
+		time.Sleep(50 * time.Millisecond)
+		out, err = b.command(ctx, b.dirs.valise, "status", "--json", m.dir).Output()
+	}
 	if err != nil {
 		return traffic{}, err
 	}

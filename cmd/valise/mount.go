@@ -111,21 +111,37 @@ func (f *mountFlags) work(ctx context.Context, url, dir string) error {
 	if err != nil {
 		return err
 	}
-	cfg.Keep = worker.Keep
-	cfg.Device, cfg.Init = worker.Device()
+	ctx = worker.Context(ctx)
+	cfg.Keep, cfg.RunDir = worker.Keep, session.DefaultRunDir
+	cfg.Init, cfg.Files = worker.Kept()
 	s, err := session.Open(ctx, cfg)
+	if errors.Is(err, session.ErrGone) {
+		return f.finishGone(ctx, cfg)
+	}
 	if err != nil {
 		return err
 	}
 	control, stop := context.WithCancel(context.WithoutCancel(ctx))
 	served := make(chan error, 1)
-	go func() { served <- s.Control(control, session.DefaultRunDir) }()
+	go func() { served <- s.Control(control) }()
 	log.Info("mounted", "url", cfg.URL, "dir", cfg.Dir)
 	debug.FreeOSMemory()
 	s.Run(ctx)
 	err = s.Close(context.WithoutCancel(ctx))
 	stop()
 	return errors.Join(err, <-served)
+}
+
+// finishGone saves what is left of a mount that has ended, as the process did that has
+// died before it could say so.
+func (f *mountFlags) finishGone(ctx context.Context, cfg session.Config) error {
+	if f.readOnly {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.Patience)
+	defer cancel()
+	_, err := session.Finish(ctx, cfg)
+	return err
 }
 
 // session turns the flags into a session's settings.

@@ -133,7 +133,7 @@ func TestKinds(t *testing.T) {
 	}
 	want := list(t, a.dir)
 	for _, k := range kinds {
-		if n := len(under(want, k.name)); n < 2 {
+		if n := len(within(want, k.name)); n < 2 {
 			t.Errorf("%s: got %d files, want some", k.name, n)
 		}
 	}
@@ -233,11 +233,14 @@ func withMode(f facts, mode uint32) facts {
 	return f
 }
 
-func under(all tree, dir string) tree {
+// within is what lies in a directory of a tree, as a tree.
+func within(all tree, dir string) tree {
 	out := tree{}
 	for name, f := range all {
-		if name == dir || strings.HasPrefix(name, dir+"/") {
-			out[name] = f
+		if name == dir {
+			out["."] = f
+		} else if rest, ok := strings.CutPrefix(name, dir+"/"); ok {
+			out[rest] = f
 		}
 	}
 	return out

@@ -85,6 +85,7 @@ func (l *lasting) nothingLeft(sockets []string) {
 	for _, s := range l.sockets() {
 		if !slices.Contains(sockets, s) {
 			l.Errorf("left behind: %s", s)
+			l.check(os.Remove(s))
 		}
 	}
 	left, err := os.ReadDir(filepath.Join(suite.dir, "tmp"))

@@ -4,6 +4,7 @@ package s3_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -187,7 +188,9 @@ type result struct {
 // run runs valise to its end.
 func run(t *testing.T, env []string, args ...string) result {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), suite.binary, args...)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, suite.binary, args...)
 	cmd.Env = env
 	return runCommand(t, cmd)
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -95,8 +96,9 @@ func (h *host) cleanUp() {
 // mount is a running `valise mount`.
 type mount struct {
 	*process
-	host *host
-	t    *testing.T
+	host  *host
+	t     *testing.T
+	stale bool // dead processes had left something mounted there
 }
 
 // mount mounts the profile and waits until it can be used. Saves are the test's own
@@ -112,7 +114,8 @@ func (h *host) mount(flags ...string) *mount {
 func (h *host) start(flags ...string) *mount {
 	h.t.Helper()
 	args := append([]string{"mount", "--state-dir", h.state, "--host", h.name, "--sync-interval", "1h", "--patience", "20s"}, flags...)
-	m := &mount{process: start(h.t, h.env, append(args, h.url, h.dir)...), host: h, t: h.t}
+	m := &mount{host: h, t: h.t, stale: h.mounted()}
+	m.process = start(h.t, h.env, append(args, h.url, h.dir)...)
 	h.t.Cleanup(m.cleanUp)
 	return m
 }
@@ -124,18 +127,13 @@ func (m *mount) ready() {
 		if m.ended() {
 			m.t.Fatalf("valise mount ended with code %d before anything was mounted:\n%s", m.code(), m.output())
 		}
-		return m.host.mounted()
+		return m.host.mounted() && (!m.stale || strings.Contains(m.output(), "msg=mounted"))
 	})
 }
 
 // mounted reports whether something is mounted at the host's directory.
 func (h *host) mounted() bool {
-	for _, m := range mounts() {
-		if m.Mountpoint == h.dir {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(mounts(), func(m *mountinfo.Info) bool { return m.Mountpoint == h.dir })
 }
 
 func (m *mount) cleanUp() {

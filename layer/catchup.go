@@ -1,0 +1,46 @@
+package layer
+
+// rounds is how often a walk that is disturbed looks for what it has passed by.
+const rounds = 5
+
+// catchUp adds to a walk that was disturbed, and that no other one follows, what was
+// moved past it: from a directory before it was listed to one that had been. It lists
+// the directories that have changed once more, which takes far less time than the walk,
+// and adds what has no row yet. What has one keeps its place, though it may have
+// another by now.
+func (w *walk) catchUp() error {
+	for range rounds {
+		changed := map[*dir]map[string]int{}
+		byItem := map[int]map[string]int{}
+		for _, d := range w.order {
+			if now, err := w.dirs.stampOf(d); err == nil && now != d.stamp && now.ino == d.stamp.ino {
+				changed[d] = map[string]int{}
+				byItem[d.item] = changed[d]
+			}
+		}
+		if len(changed) == 0 {
+			return nil
+		}
+		w.disturb("directories were changed meanwhile")
+		for i, it := range w.items {
+			if names, ok := byItem[it.dir]; ok && i > 0 && !it.void {
+				names[it.name] = i
+			}
+		}
+		found := len(w.items)
+		for _, d := range w.order {
+			if names, ok := changed[d]; ok {
+				if err := w.list(d, names); err != nil {
+					return err
+				}
+			}
+		}
+		if err := w.listAll(); err != nil {
+			return err
+		}
+		if len(w.items) == found {
+			return nil
+		}
+	}
+	return nil
+}

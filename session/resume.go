@@ -1,0 +1,145 @@
+package session
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"time"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+
+	"valise/store"
+)
+
+// The places in Config.Files; a read-only mount has no lock.
+const (
+	fileDevice = iota
+	fileRecord
+	fileLock
+)
+
+// record is what the next process must know of a mount and cannot find in the state
+// directory. A read-only one has none.
+type record struct {
+	ReadOnly bool  `json:"read_only"`
+	State    state `json:"state"`
+}
+
+// resumes reports whether the mount of a process that died is taken over.
+func (c *Config) resumes() bool { return len(c.Files) > 0 }
+
+// lock is that of the process that died.
+func (c *Config) lock() *os.File {
+	if len(c.Files) > fileLock {
+		return c.Files[fileLock]
+	}
+	return nil
+}
+
+// keep hands on what the next process needs if this one dies.
+func (s *Session) keep() (err error) {
+	if s.cfg.Keep == nil {
+		return nil
+	}
+	device, err := s.server.Device()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, device.Close()) }()
+	data, err := json.Marshal(record{ReadOnly: s.cfg.ReadOnly, State: s.state})
+	if err != nil {
+		return err
+	}
+	fd, err := unix.MemfdCreate("valise-mount", unix.MFD_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("memfd_create: %w", err)
+	}
+	note := os.NewFile(uintptr(fd), "valise-mount")
+	defer func() { err = errors.Join(err, note.Close()) }()
+	if _, err := note.Write(data); err != nil {
+		return err
+	}
+	files := []*os.File{fileDevice: device, fileRecord: note}
+	if s.home != nil {
+		files = append(files, s.home.lock)
+	}
+	return s.cfg.Keep(s.server.Init(), files...)
+}
+
+// recall reads what the process before handed on. A mount that had become read-only
+// stays so.
+func (s *Session) recall() error {
+	if len(s.cfg.Files) <= fileRecord {
+		return nil
+	}
+	var r record
+	file := io.NewSectionReader(s.cfg.Files[fileRecord], 0, math.MaxInt64)
+	if err := json.NewDecoder(file).Decode(&r); err != nil {
+		return fmt.Errorf("take over a mount: %w", err)
+	}
+	if r.ReadOnly {
+		s.cfg.ReadOnly, s.state = true, r.State
+	}
+	return nil
+}
+
+// persist does what needs the store. A mount that is in use is not given up because the
+// store is away while its process is replaced: then it is tried until ctx ends.
+func (s *Session) persist(ctx context.Context, do func() error) error {
+	for {
+		err := do()
+		var held *store.HeldError
+		if err == nil || !s.cfg.resumes() || errors.As(err, &held) {
+			return err
+		}
+		s.log.Warn("taking over a mount", "url", s.cfg.URL, "error", err)
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(2 * time.Second):
+		}
+	}
+}
+
+// outlast returns a context that ends some time after ctx.
+func outlast(ctx context.Context, by time.Duration) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(by, cancel) })
+	return longer, func() { stop(); cancel() }
+}
+
+// abandon takes away a mount that could not be taken over, because of err.
+func (s *Session) abandon(err error) error {
+	if s.home == nil {
+		return errors.Join(err, unix.Unmount(s.cfg.Dir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW))
+	}
+	err = fmt.Errorf("%w in %s: %w", ErrUnsaved, s.home.path, err)
+	old, _, loadErr := s.home.load()
+	return errors.Join(err, loadErr, s.clearStale(old))
+}
+
+// ErrGone says that nothing is left of the mount that was to be taken over. Finish saves
+// what it has not.
+var ErrGone = errors.New("the mount has ended")
+
+// resumed looks at a mount that has been taken over, unless that failed with err: the
+// process before may have died while it unmounted.
+func (s *Session) resumed(err error) error {
+	if errors.Is(err, unix.ENODEV) {
+		return ErrGone
+	}
+	if err != nil {
+		return err
+	}
+	mounted, err := mountinfo.Mounted(s.cfg.Dir)
+	if err == nil && !mounted {
+		s.ended, s.gone = true, true
+		close(s.ending)
+	}
+	return err
+}

@@ -1,0 +1,184 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+
+	"valise/store"
+	"valise/store/storetest"
+)
+
+// careless is a Bucket whose Create overwrites: the store ignores If-None-Match.
+type careless struct{ store.Bucket }
+
+func (c careless) Create(ctx context.Context, key store.Key, body []byte) error {
+	return c.Put(ctx, key, body)
+}
+
+func TestRacingCreatorsAgree(t *testing.T) {
+	b := &storetest.Memory{}
+	ids := make([]string, 10)
+	var hosts sync.WaitGroup
+	for i := range ids {
+		hosts.Go(func() {
+			r, err := store.OpenOrCreate(t.Context(), store.Config{Bucket: b})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer r.Close()
+			ids[i] = r.ID()
+		})
+	}
+	hosts.Wait()
+	want := open(t, b).ID()
+	for i, got := range ids {
+		if got != want || got == "" {
+			t.Errorf("host %d: got profile %q, want %q", i, got, want)
+		}
+	}
+}
+
+func TestOpen(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		objects map[store.Key]string
+		want    error
+		says    string
+	}{
+		{"nothing there", nil, store.ErrNoProfile, ""},
+		{"something else there", map[store.Key]string{"notes.txt": "hello"}, store.ErrNoProfile, ""},
+		{"a longer name", map[store.Key]string{"valise.json.bak": ""}, store.ErrNoProfile, ""},
+		{"damaged", map[store.Key]string{"valise.json": "{"}, store.ErrCorrupt, "valise.json"},
+		{"of a newer format", map[store.Key]string{"valise.json": `{"format":"valise-profile-2","blake3":"","body":{}}`}, nil, "valise-profile-2"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := &storetest.Memory{}
+			for key, body := range tt.objects {
+				if err := b.Put(t.Context(), key, []byte(body)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, err := store.Open(t.Context(), store.Config{Bucket: b})
+			if err == nil || tt.want != nil && !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.says) {
+				t.Errorf("got error %v, want %v that says %q", err, tt.want, tt.says)
+			}
+		})
+	}
+}
+
+func TestForeignObjectsAreRefused(t *testing.T) {
+	b := &storetest.Memory{}
+	if err := b.Put(t.Context(), "holiday.jpg", []byte("…")); err != nil {
+		t.Fatal(err)
+	}
+	_, err := store.OpenOrCreate(t.Context(), store.Config{Bucket: b})
+	if err == nil || !strings.Contains(err.Error(), "holiday.jpg") {
+		t.Errorf("got error %v, want one that names holiday.jpg", err)
+	}
+	if got := keys(t, b, ""); len(got) != 1 {
+		t.Errorf("got objects %v, want nothing new", got)
+	}
+}
+
+// denied is a Bucket that answers like a store where listing is allowed and an absent
+// object is "403 forbidden", or where nothing is allowed.
+type denied struct {
+	store.Bucket
+	list bool
+}
+
+func (d denied) Get(ctx context.Context, key store.Key) ([]byte, error) {
+	body, err := d.Bucket.Get(ctx, key)
+	if err != nil || d.list {
+		return nil, store.ErrDenied
+	}
+	return body, nil
+}
+
+func (d denied) List(ctx context.Context, prefix, after store.Key, limit int) (store.Listing, error) {
+	if d.list {
+		return store.Listing{}, store.ErrDenied
+	}
+	return d.Bucket.List(ctx, prefix, after, limit)
+}
+
+func TestDeniedIsNotAbsent(t *testing.T) {
+	b := &storetest.Memory{}
+	_, err := store.Open(t.Context(), store.Config{Bucket: denied{Bucket: b}})
+	wantErr(t, err, store.ErrNoProfile)
+	open(t, denied{Bucket: b}) // which can be made
+	_, err = store.OpenOrCreate(t.Context(), store.Config{Bucket: denied{Bucket: b, list: true}})
+	wantErr(t, err, store.ErrDenied)
+	if errors.Is(err, store.ErrNoProfile) {
+		t.Errorf("got error %v, which says that there is no profile", err)
+	}
+}
+
+// A store that ignores If-None-Match is refused, also when the first try to find out
+// was cut off; unless one host alone writes.
+func TestConditionalWritesAreProbed(t *testing.T) {
+	single := func(b store.Bucket, single bool) error {
+		r, err := store.OpenOrCreate(t.Context(), store.Config{Bucket: b, SingleHost: single})
+		if err == nil {
+			r.Close()
+		}
+		return err
+	}
+	t.Run("ignored", func(t *testing.T) {
+		b := careless{&storetest.Memory{}}
+		for range 2 {
+			wantErr(t, single(b, false), store.ErrNotConditional)
+		}
+		if err := single(b, true); err != nil {
+			t.Errorf("single host: got error %v", err)
+		}
+		wantErr(t, single(b, false), store.ErrNotConditional)
+	})
+	t.Run("ignored, and the probe is cut off", func(t *testing.T) {
+		f := storetest.NewFaulty(t, careless{&storetest.Memory{}}, storetest.Step{N: 2, Method: storetest.Create, Fault: storetest.Drop})
+		wantErr(t, single(f, false), store.ErrUnavailable)
+		wantErr(t, single(f, false), store.ErrNotConditional)
+	})
+	t.Run("honoured", func(t *testing.T) {
+		seen := storetest.NewRecorder(&storetest.Memory{})
+		if err := single(seen, true); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := single(seen, false); err != nil {
+				t.Fatal(err)
+			}
+		}
+		seen.Reset()
+		if err := single(seen, false); err != nil || seen.Count(storetest.Create, storetest.Put) != 0 {
+			t.Errorf("open again: got %v and requests %v, want no further probe", err, seen.Requests())
+		}
+	})
+}
+
+func TestMeter(t *testing.T) {
+	m := &store.Meter{Bucket: &storetest.Memory{}}
+	a := mustBegin(t, open(t, m), "a")
+	before := m.Traffic()
+	a.files = filesA
+	a.mustSave(t)
+	after := m.Traffic()
+	// A pack and an index, the marks, packs and indexes that are there, the head (none),
+	// the snapshot, the leases.
+	if got, want := after.Requests-before.Requests, int64(8); got != want {
+		t.Errorf("requests of a first save: got %d, want %d", got, want)
+	}
+	before = after
+	a.mustSave(t)
+	after = m.Traffic()
+	if got, want := after.Requests-before.Requests, int64(6); got != want {
+		t.Errorf("requests of a further save: got %d, want %d", got, want)
+	}
+	if after.Sent <= before.Sent || after.Received <= before.Received {
+		t.Errorf("bytes: got %+v after %+v", after, before)
+	}
+}
