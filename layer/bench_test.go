@@ -31,11 +31,11 @@ func manyFiles(b *testing.B, files, size int) *stack {
 // A scan of 20,000 files of which none changed.
 func BenchmarkUnchanged(b *testing.B) {
 	s := manyFiles(b, 20000, 10)
-	scan, err := s.scan.Scan(b.Context(), false)
+	scan, err := s.scan.Scan(b.Context(), Regular)
 	must(b, err)
 	s.scan.Committed(scan)
 	for b.Loop() {
-		scan, err := s.scan.Scan(b.Context(), false)
+		scan, err := s.scan.Scan(b.Context(), Regular)
 		must(b, err)
 		if scan.Changed || scan.Files > 0 {
 			b.Fatalf("got %+v", scan)
@@ -49,7 +49,7 @@ func BenchmarkFirst(b *testing.B) {
 	b.SetBytes(20000 * 3300)
 	for b.Loop() {
 		s.rescan(nil)
-		_, err := s.scan.Scan(b.Context(), false)
+		_, err := s.scan.Scan(b.Context(), Regular)
 		must(b, err)
 	}
 }
@@ -60,7 +60,7 @@ func BenchmarkLarge(b *testing.B) {
 	b.SetBytes(256 << 20)
 	for b.Loop() {
 		s.rescan(nil)
-		_, err := s.scan.Scan(b.Context(), false)
+		_, err := s.scan.Scan(b.Context(), Regular)
 		must(b, err)
 	}
 }

@@ -1,15 +1,18 @@
 package layer
 
+import "context"
+
 // rounds is how often a walk that is disturbed looks for what it has passed by.
-const rounds = 5
+// Two that find nothing, though directories change on, are the last ones.
+const rounds = 8
 
 // catchUp adds to a walk that was disturbed, and that no other one follows, what was
 // moved past it: from a directory before it was listed to one that had been. It lists
 // the directories that have changed once more, which takes far less time than the walk,
 // and adds what has no row yet. What has one keeps its place, though it may have
 // another by now.
-func (w *walk) catchUp() error {
-	for range rounds {
+func (w *walk) catchUp(ctx context.Context) error {
+	for round, idle := 0, 0; round < rounds && idle < 2; round++ {
 		changed := map[*dir]map[string]int{}
 		byItem := map[int]map[string]int{}
 		for _, d := range w.order {
@@ -30,16 +33,16 @@ func (w *walk) catchUp() error {
 		found := len(w.items)
 		for _, d := range w.order {
 			if names, ok := changed[d]; ok {
-				if err := w.list(d, names); err != nil {
+				if err := w.list(ctx, d, names); err != nil {
 					return err
 				}
 			}
 		}
-		if err := w.listAll(); err != nil {
+		if err := w.listAll(ctx); err != nil {
 			return err
 		}
 		if len(w.items) == found {
-			return nil
+			idle++
 		}
 	}
 	return nil

@@ -28,7 +28,6 @@ type piece struct {
 // takes long holds up nobody.
 type copier struct {
 	s        *Scanner
-	ctx      context.Context // for the time of one attempt
 	leases   []*lease
 	deadline time.Time // zero: none
 	sinks    errgroup.Group
@@ -37,7 +36,7 @@ type copier struct {
 }
 
 // copy reads the data of a file; holes have no pieces. The blobs are known after wait.
-func (c *copier) copy(fd int, size int64) (pieces []*piece, err error) {
+func (c *copier) copy(ctx context.Context, fd int, size int64) (pieces []*piece, err error) {
 	c.files++
 	for at := int64(0); at < size; {
 		data, err := unix.Seek(fd, at, unix.SEEK_DATA)
@@ -54,7 +53,7 @@ func (c *copier) copy(fd int, size int64) (pieces []*piece, err error) {
 		end = min(end, size)
 		for at = data; at < end; {
 			n := min(end, at-at%store.BlockSize+store.BlockSize) - at
-			p, err := c.block(fd, at, int(n))
+			p, err := c.block(ctx, fd, at, int(n))
 			if err != nil || p == nil {
 				return pieces, err
 			}
@@ -66,8 +65,8 @@ func (c *copier) copy(fd int, size int64) (pieces []*piece, err error) {
 }
 
 // block reads one block and starts its storing. It is nil where the file ends before.
-func (c *copier) block(fd int, offset int64, size int) (*piece, error) {
-	buf, err := c.buffer()
+func (c *copier) block(ctx context.Context, fd int, offset int64, size int) (*piece, error) {
+	buf, err := c.buffer(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -81,14 +80,14 @@ func (c *copier) block(fd int, offset int64, size int) (*piece, error) {
 	c.sinks.Go(func() error {
 		defer func() { c.s.buffers <- buf }()
 		var err error
-		p.blob, err = c.s.Sink.Block(c.ctx, buf[:size])
+		p.blob, err = c.s.Sink.Block(ctx, buf[:size])
 		return err
 	})
 	return p, nil
 }
 
 // buffer waits for a free buffer, and gives up leases that somebody waits for.
-func (c *copier) buffer() ([]byte, error) {
+func (c *copier) buffer(ctx context.Context) ([]byte, error) {
 	for {
 		for _, l := range c.leases {
 			l.held()
@@ -103,8 +102,8 @@ func (c *copier) buffer() ([]byte, error) {
 			}
 			return buf, nil
 		case <-time.After(leaseCheck):
-		case <-c.ctx.Done():
-			return nil, c.ctx.Err()
+		case <-ctx.Done():
+			return nil, ctx.Err()
 		}
 	}
 }

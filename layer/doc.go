@@ -32,6 +32,9 @@
 // an index ties upper to its lower's file handles), and a directory whose path is longer
 // than 256 bytes cannot be renamed (EXDEV; mv copies it then).
 //
+// It needs the rights of root, with CAP_SYS_ADMIN, CAP_LEASE and CAP_MKNOD where they
+// are limited; CheckUpper tells what is missing.
+//
 // The package stores nothing, knows no snapshots but the tree it is given, and does not
 // decide when to scan.
 package layer

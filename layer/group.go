@@ -1,6 +1,7 @@
 package layer
 
 import (
+	"context"
 	"slices"
 	"strings"
 
@@ -9,7 +10,7 @@ import (
 
 // read starts the reading of a file that is open as opened, together with the files
 // that it is of use with.
-func (l *listing) read(fd int, name string, rec *record, opened int) error {
+func (l *listing) read(ctx context.Context, fd int, name string, rec *record, opened int) error {
 	j := &job{w: l.walk}
 	f := &reading{rec: rec, fd: opened, path: l.dir.child(name)}
 	main, ok := l.databaseOf(name)
@@ -22,16 +23,16 @@ func (l *listing) read(fd int, name string, rec *record, opened int) error {
 	// The index of a log is made anew when nobody has the database open.
 	log, isIndex := strings.CutSuffix(name, shmSuffix)
 	f.loose = isIndex && l.has(log+walSuffix)
-	l.start(j)
-	return l.ctx.Err()
+	l.start(ctx, j)
+	return ctx.Err()
 }
 
 // start waits until fewer than readers files are being read.
-func (l *listing) start(j *job) {
+func (l *listing) start(ctx context.Context, j *job) {
 	for _, f := range j.files {
 		f.rec.job = l.walk
 	}
-	l.jobs.Go(func() error { return j.run(l.ctx) })
+	l.jobs.Go(func() error { return j.run(ctx) })
 }
 
 // databaseOf returns the name of the database that a file may be, or be the log or

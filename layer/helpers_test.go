@@ -106,9 +106,9 @@ func (s *stack) path(name string) string { return filepath.Join(s.Target, name) 
 func (s *stack) upper(name string) string { return filepath.Join(s.Upper, name) }
 
 // take scans.
-func (s *stack) take(final bool) (*Scan, *tree.Tree) {
+func (s *stack) take(mode Mode) (*Scan, *tree.Tree) {
 	s.t.Helper()
-	scan, err := s.scan.Scan(s.t.Context(), final)
+	scan, err := s.scan.Scan(s.t.Context(), mode)
 	must(s.t, err)
 	s.patch, err = scan.Builder.Finish(packSize)
 	must(s.t, err)
@@ -132,7 +132,7 @@ func (s *stack) take(final bool) (*Scan, *tree.Tree) {
 // same scans a home at rest and compares it in full.
 func (s *stack) same() *Scan {
 	s.t.Helper()
-	scan, whole := s.take(false)
+	scan, whole := s.take(Regular)
 	if !scan.Quiescent {
 		s.t.Fatalf("nothing is at work, but the scan is not quiescent; skipped: %v", scan.Skipped)
 	}
@@ -343,8 +343,8 @@ func extentsOfFile(t testing.TB, sink *memory, path string) []tree.Extent {
 	must(t, err)
 	scanner := &Scanner{ScannerConfig: ScannerConfig{Sink: sink}, buffers: make(chan []byte, 1)}
 	scanner.buffers <- nil
-	c := &copier{s: scanner, ctx: t.Context()}
-	pieces, err := c.copy(int(f.Fd()), fi.Size())
+	c := &copier{s: scanner}
+	pieces, err := c.copy(t.Context(), int(f.Fd()), fi.Size())
 	must(t, errors.Join(err, c.wait()))
 	return extentsOf(pieces, nil)
 }

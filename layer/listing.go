@@ -1,6 +1,7 @@
 package layer
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -21,7 +22,7 @@ type listing struct {
 	first   int            // where the directories below begin in walk.todo
 }
 
-func (l *listing) add() error {
+func (l *listing) add(ctx context.Context) error {
 	for _, e := range l.entries {
 		fd, err := l.dirs.get(l.dir)
 		if err != nil {
@@ -36,7 +37,7 @@ func (l *listing) add() error {
 		if l.again(e.name, &st) {
 			continue
 		}
-		if err := l.entry(fd, e.name, &st); err != nil {
+		if err := l.entry(ctx, fd, e.name, &st); err != nil {
 			return err
 		}
 	}
@@ -61,7 +62,8 @@ func (l *listing) again(name string, st *unix.Stat_t) bool {
 	return true
 }
 
-func (l *listing) entry(fd int, name string, st *unix.Stat_t) error {
+// entry adds what stands in upper under name.
+func (l *listing) entry(ctx context.Context, fd int, name string, st *unix.Stat_t) error {
 	kind := st.Mode & unix.S_IFMT
 	if isWhiteout(st) {
 		l.gone(name)
@@ -79,7 +81,7 @@ func (l *listing) entry(fd int, name string, st *unix.Stat_t) error {
 	case unix.S_IFDIR:
 		l.directory(fd, name, st, !filtered)
 	case unix.S_IFREG:
-		return l.file(fd, name, st)
+		return l.file(ctx, fd, name, st)
 	case unix.S_IFLNK, unix.S_IFIFO:
 		rec := l.record(st.Ino)
 		if _, err := l.look(rec, fd, name, st); err == nil {
@@ -186,7 +188,7 @@ func (l *listing) redirected(name, redirect string) (tree.Node, bool) {
 }
 
 // file adds a regular file, and has it read if its content is not known.
-func (l *listing) file(fd int, name string, st *unix.Stat_t) error {
+func (l *listing) file(ctx context.Context, fd int, name string, st *unix.Stat_t) error {
 	rec := l.record(st.Ino)
 	if rec.job == l.walk { // a further name of a file that is being read
 		l.put(item{name: name, rec: rec})
@@ -212,7 +214,7 @@ func (l *listing) file(fd int, name string, st *unix.Stat_t) error {
 		return nil
 	}
 	l.put(item{name: name, rec: rec})
-	return l.read(fd, name, rec, opened)
+	return l.read(ctx, fd, name, rec, opened)
 }
 
 // known adds a file that need not be read.

@@ -95,7 +95,7 @@ func TestWritesWithinATickAreNotMissed(t *testing.T) {
 		must(t, err)
 		_, err = f.WriteAt([]byte(fmt.Sprintf("%08d", i)), 0)
 		must(t, errors.Join(err, f.Close()))
-		scan, whole := s.take(false)
+		scan, whole := s.take(Regular)
 		n, _ := whole.LookupPath([]byte("f"))
 		if got := string(content(t, s.sink, whole, n)); got != fmt.Sprintf("%08d", i) {
 			t.Fatalf("write %d: the scan has %s", i, got)
@@ -118,7 +118,7 @@ func TestOpenersDoNotWaitForTheSink(t *testing.T) {
 	}
 	done := make(chan *Scan)
 	go func() {
-		scan, err := s.scan.Scan(context.WithoutCancel(t.Context()), false)
+		scan, err := s.scan.Scan(context.WithoutCancel(t.Context()), Regular)
 		if err != nil {
 			t.Error(err)
 		}
@@ -174,7 +174,7 @@ func TestFilesThatChangeWhileTheyAreRead(t *testing.T) {
 		return nil
 	}
 	for range 3 {
-		scan, whole := s.take(false)
+		scan, whole := s.take(Regular)
 		if scan.Quiescent {
 			t.Fatal("the scan is quiescent")
 		}
@@ -203,7 +203,7 @@ func TestLargeBusyFilesAreReadLessOften(t *testing.T) {
 	for i := range 40 {
 		_, err := f.WriteAt([]byte{byte(i)}, 0)
 		must(t, err)
-		scan, whole := s.take(false)
+		scan, whole := s.take(Regular)
 		if scan.Files > 0 {
 			read = append(read, i)
 		} else if scan.Quiescent {
@@ -218,11 +218,11 @@ func TestLargeBusyFilesAreReadLessOften(t *testing.T) {
 	if want := "[0 2 6 14 30]"; fmt.Sprint(read) != want {
 		t.Errorf("read by the scans %v, want %s", read, want)
 	}
-	if scan, _ := s.take(true); scan.Files != 1 {
+	if scan, _ := s.take(Final); scan.Files != 1 {
 		t.Error("the final scan did not read it")
 	}
 	must(t, f.Close())
-	if scan, _ := s.take(false); scan.Files != 1 || !scan.Quiescent {
+	if scan, _ := s.take(Regular); scan.Files != 1 || !scan.Quiescent {
 		t.Errorf("without a writer: got %+v", scan)
 	}
 }
@@ -248,8 +248,8 @@ func TestDirectoriesThatMove(t *testing.T) {
 	go func() { stopped <- s.moveAround(ctx, places, movers, &rest) }()
 	quiet, lost := 0, 0
 	for i := range 30 {
-		rest.Store(i%2 == 0)         // now and then; else never
-		scan, whole := s.take(false) // which fails on a directory that is there twice
+		rest.Store(i%2 == 0)           // now and then; else never
+		scan, whole := s.take(Regular) // which fails on a directory that is there twice
 		found := countMovers(whole)
 		if scan.Quiescent {
 			quiet++
@@ -269,7 +269,7 @@ func TestDirectoriesThatMove(t *testing.T) {
 	t.Logf("%d of 30 scans were quiescent, %d lacked a directory", quiet, lost)
 }
 
-func mustApply(s *stack) *tree.Tree { _, whole := s.take(false); return whole }
+func mustApply(s *stack) *tree.Tree { _, whole := s.take(Regular); return whole }
 
 func (s *stack) moveAround(ctx context.Context, places, movers int, rest *atomic.Bool) error {
 	at := make([]int, movers)
@@ -319,7 +319,7 @@ func TestChurn(t *testing.T) {
 		close(stopped)
 	}()
 	for range 10 {
-		scan, _ := s.take(false)
+		scan, _ := s.take(Regular)
 		s.scan.Committed(scan)
 	}
 	stop()

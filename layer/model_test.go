@@ -117,7 +117,7 @@ func (m *model) next(round int) {
 	t := m.t
 	want := list(t, m.Target)
 	must(t, m.Unmount())
-	scan, whole := m.take(true)
+	scan, whole := m.take(Final)
 	if !scan.Quiescent {
 		t.Fatalf("the final scan is not quiescent")
 	}

@@ -55,7 +55,7 @@ func (j *job) close() {
 // run reads the files until they stayed as they were from the beginning to the end.
 func (j *job) run(ctx context.Context) error {
 	defer j.close()
-	lock := j.db != nil && !j.w.final && j.w.s.Merged != ""
+	lock := j.db != nil && j.w.mode != Final && j.w.s.Merged != ""
 	for try := 1; ; try++ {
 		whole, err := j.attempt(ctx, lock)
 		switch {
@@ -97,10 +97,12 @@ func (j *job) attempt(ctx context.Context, lock bool) (whole bool, err error) {
 	if !quiet && j.waits() {
 		return false, errWaits
 	}
-	copying := &copier{s: j.w.s, ctx: ctx, leases: j.leases}
+	copying := &copier{s: j.w.s, leases: j.leases}
 	var locks *locks // nil: none, or none needed
 	if lock && !quiet {
-		if locks, err = j.db.lock(ctx, j.files[0].fd); err != nil {
+		first := j.files[0]
+		locks, err = j.db.lock(ctx, first.fd, first.rec.stuck)
+		if first.rec.stuck = errors.Is(err, errLocked); err != nil {
 			return false, err
 		}
 		defer locks.release()
@@ -108,7 +110,7 @@ func (j *job) attempt(ctx context.Context, lock bool) (whole bool, err error) {
 	}
 	if err = j.begin(); err == nil {
 		complete := j.db == nil || j.db.complete(j.files, locks)
-		err = j.copy(copying)
+		err = j.copy(ctx, copying)
 		whole = err == nil && j.unchanged(locks) && complete
 	}
 	j.release()
@@ -174,13 +176,13 @@ func (j *job) begin() error {
 }
 
 // copy hands the files' content to the sink; what is known already is left out.
-func (j *job) copy(c *copier) error {
+func (j *job) copy(ctx context.Context, c *copier) error {
 	for _, f := range j.files {
 		if f.unread() != nil || f.blank {
 			continue
 		}
 		var err error
-		if f.pieces, err = c.copy(f.fd, f.before.Size); err != nil {
+		if f.pieces, err = c.copy(ctx, f.fd, f.before.Size); err != nil {
 			return fmt.Errorf("%q: %w", f.path, err)
 		}
 	}
@@ -243,7 +245,7 @@ func (j *job) count(c *copier) {
 func (j *job) waits() bool {
 	f := j.files[0]
 	var st unix.Stat_t
-	if err := unix.Fstat(f.fd, &st); err != nil || st.Size <= large || j.w.final || j.w.s.seq >= f.rec.due {
+	if err := unix.Fstat(f.fd, &st); err != nil || st.Size <= large || j.w.mode != Regular || j.w.s.seq >= f.rec.due {
 		return false
 	}
 	return f.rec.earlier(born(f.fd)) != nil
@@ -268,8 +270,8 @@ func (r *record) counts(quiet bool, scan uint64) {
 }
 
 // fallBack gives the files the content that the last committed patch has. Where none
-// has the first one, what was read remains, though it is not of one moment. cause is an
-// error that made reading impossible.
+// has the first one, or where the scan is thorough, what was read remains, though it is
+// not of one moment. cause is an error that made reading impossible.
 func (j *job) fallBack(cause error) error {
 	w := j.w
 	if cause != nil {
@@ -277,6 +279,12 @@ func (j *job) fallBack(cause error) error {
 	}
 	w.tear()
 	kept := j.files[0].rec.earlier(born(j.files[0].fd)) != nil
+	if cause == nil && j.db == nil && w.mode != Regular {
+		kept = false
+	}
+	if kept {
+		w.stale(j.files[0].path)
+	}
 	w.s.Log.Debug("a file cannot be read in one state", "path", j.files[0].path, "earlier", kept, "err", cause)
 	for _, f := range j.files {
 		r := f.rec

@@ -66,8 +66,9 @@ type record struct {
 	now   *version // as the current scan has it; nil: not to be saved
 	saved *version // as the last committed patch has it
 
-	busy int    // scans in a row that found a writer
-	due  uint64 // the scan that reads it again, if it is large and busy
+	busy  int    // scans in a row that found a writer
+	due   uint64 // the scan that reads it again, if it is large and busy
+	stuck bool   // as a database, it stayed locked for all of lockTime
 }
 
 // earlier returns what the last committed patch has of the file, if it was made at born:

@@ -60,6 +60,11 @@ type Scan struct {
 	Files, Bytes int64 // content that was read for this scan
 	Hot          int   // files that the next scan reads again whatever their times say
 	Skipped      []Skipped
+	Stale        []string // files that have the content of an earlier patch
+
+	// Moving: in every walk some directory was changed meanwhile, so that what was moved
+	// in just that time may be missing.
+	Moving bool
 
 	seq  uint64
 	mark fingerprint
@@ -98,19 +103,36 @@ func NewScanner(c ScannerConfig) (*Scanner, error) {
 // Close frees what the Scanner holds.
 func (s *Scanner) Close() error { return s.upper.Close() }
 
-// Scan makes a patch of what stands in upper. final says that the overlay is unmounted,
-// so that nobody writes: every file that is not known for certain is read.
-func (s *Scanner) Scan(ctx context.Context, final bool) (*Scan, error) {
+// Mode says how much a scan does for content that is being written.
+type Mode int
+
+// The modes of Scan.
+const (
+	// Regular: of a file that changes while it is read, the patch has the content that
+	// the last committed one has; large ones that always change are read less often.
+	Regular Mode = iota
+	// Thorough: the patch has all that was written before the scan; a file that changes
+	// while it is read may have some later writes, and not others before them. Only a
+	// database that stays locked has its earlier content: see Scan.Stale.
+	Thorough
+	// Final: the overlay is unmounted, so that nobody writes.
+	Final
+)
+
+// Scan makes a patch of what stands in upper.
+func (s *Scanner) Scan(ctx context.Context, mode Mode) (*Scan, error) {
 	s.seq++
 	out := &Scan{seq: s.seq}
 	for try := 1; ; try++ {
-		w := newWalk(s, final, out)
+		out.Stale = nil
+		w := newWalk(s, mode, out)
 		err := w.run(ctx, try == tries)
 		w.close()
 		if err != nil {
 			return nil, fmt.Errorf("scan %s: %w", s.Upper, err)
 		}
 		if w.disturbed == "" || try == tries {
+			out.Moving = w.disturbed != ""
 			s.assemble(w)
 			break
 		}

@@ -95,7 +95,7 @@ func TestSinkErrorEndsTheScan(t *testing.T) {
 	write(t, s.path("f"), "content")
 	want := errors.New("no space")
 	s.sink.before = func(context.Context, []byte) error { return want }
-	if _, err := s.scan.Scan(t.Context(), false); !errors.Is(err, want) {
+	if _, err := s.scan.Scan(t.Context(), Regular); !errors.Is(err, want) {
 		t.Errorf("got %v", err)
 	}
 	s.sink.before = nil
@@ -141,7 +141,7 @@ func TestDeepPaths(t *testing.T) {
 	before := descriptors(t)
 	peak := 0
 	s.sink.before = func(context.Context, []byte) error { peak = descriptors(t); return nil }
-	scan, whole := s.take(false)
+	scan, whole := s.take(Regular)
 	n, ok := whole.LookupPath([]byte(strings.Repeat(name+"/", depth) + "file"))
 	if !ok || string(content(t, s.sink, whole, n)) != "at the bottom" || !scan.Quiescent {
 		t.Errorf("the file at the bottom: found %v, scan %+v", ok, scan)
@@ -198,7 +198,7 @@ func TestExtendedAttributes(t *testing.T) {
 	capability := append([]byte{0, 0, 0, 2, 0, 4, 0, 0}, make([]byte, 12)...) // cap_net_bind_service
 	must(t, unix.Setxattr(s.path("f"), "security.capability", capability, 0))
 	s.same()
-	_, whole := s.take(false)
+	_, whole := s.take(Regular)
 	n, _ := whole.LookupPath([]byte("f"))
 	for _, name := range []string{"user.overlay.b", "security.capability", "system.posix_acl_access"} {
 		if _, ok := whole.Xattr(n, []byte(name)); !ok {
@@ -221,7 +221,7 @@ func TestSparseFiles(t *testing.T) {
 	must(t, os.Truncate(s.path("sparse"), size))
 	must(t, os.WriteFile(s.path("hole"), nil, 0o600))
 	must(t, os.Truncate(s.path("hole"), size))
-	scan, whole := s.take(false)
+	scan, whole := s.take(Regular)
 	n, _ := whole.LookupPath([]byte("sparse"))
 	var starts []int64
 	for e := range whole.Extents(n) {
@@ -252,7 +252,7 @@ func TestInodeNumbersStay(t *testing.T) {
 	must(t, err)
 	s.rescan(nil)
 	numbers := func() map[string]uint64 {
-		_, whole := s.take(false) // which fails if a number is there twice
+		_, whole := s.take(Regular) // which fails if a number is there twice
 		out := map[string]uint64{}
 		for i := range whole.Len() {
 			out[string(whole.Path(tree.Node(i)))] = whole.Attr(tree.Node(i)).Ino
@@ -282,7 +282,7 @@ func TestWhiteoutsThatAreFiles(t *testing.T) {
 	must(t, unix.Setxattr(s.upper("d"), xattrOpaque, []byte("x"), 0))
 	write(t, s.upper("d/gone"), "")
 	must(t, unix.Setxattr(s.upper("d/gone"), xattrWhiteout, []byte("y"), 0))
-	_, whole := s.take(true)
+	_, whole := s.take(Final)
 	if got, want := paths(listTree(t, s.sink, whole)), []string{".", "d", "d/kept"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -299,7 +299,7 @@ func TestRedirectsThatLeadNowhere(t *testing.T) {
 	must(t, s.Unmount())
 	must(t, unix.Setxattr(s.upper("e"), xattrRedirect, []byte("missing"), 0))
 	must(t, unix.Setxattr(s.upper("g"), xattrRedirect, []byte("missing"), 0))
-	scan, whole := s.take(true)
+	scan, whole := s.take(Final)
 	if got, want := paths(listTree(t, s.sink, whole)), []string{".", "e"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -334,7 +334,7 @@ func TestFilteredPaths(t *testing.T) {
 	must(t, os.Rename(s.path("cache/old"), s.path("saved"))) // it is not there twice
 	must(t, os.Rename(s.path("saved/y"), s.path("cache/old")))
 	must(t, os.Rename(s.path("cache/deep/er/x"), s.path("x")))
-	scan, whole := s.take(false)
+	scan, whole := s.take(Regular)
 	want := []string{
 		".", "Downloads", "Downloads/dir", "Downloads/old", "cache", "cache/deep", "cache/deep/er", "cache/kept", "new",
 		"plain", "plain/a.o", "saved", "saved/kept", "x",
@@ -352,7 +352,7 @@ func TestFilteredPaths(t *testing.T) {
 	must(t, os.RemoveAll(s.path("cache"))) // now it is the user's will
 	must(t, os.Mkdir(s.path("cache"), 0o755))
 	write(t, s.path("cache/x"), "not saved")
-	_, whole = s.take(false)
+	_, whole = s.take(Regular)
 	if n, ok := whole.LookupPath([]byte("cache/kept")); ok {
 		t.Errorf("row %d: what was deleted with its directory is still there", n)
 	}

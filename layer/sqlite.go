@@ -53,9 +53,10 @@ func (d *database) close() { unix.Close(d.dir) }
 // copies from it to the file. So a writer in WAL mode is never held up, and another one
 // sees an ordinary reader.
 type locks struct {
-	files    []int // whose open file descriptions own the locks
-	reserved bool  // a writer is at work on what it has not committed
-	deadline time.Time
+	files    []int     // whose open file descriptions own the locks
+	reserved bool      // a writer is at work on what it has not committed
+	patience time.Time // until when others' locks are waited for
+	deadline time.Time // when the locks must be given up
 }
 
 // release gives the locks up. It may be called several times, and on nil.
@@ -68,9 +69,14 @@ func (l *locks) release() {
 	}
 }
 
-// lock takes the locks. upper is the database's file in upper.
-func (d *database) lock(ctx context.Context, upper int) (*locks, error) {
+// lock takes the locks. upper is the database's file in upper; stuck says that it was
+// locked all the time at the last scan, as it is by a program that keeps it for itself,
+// so that waiting is of no use.
+func (d *database) lock(ctx context.Context, upper int, stuck bool) (*locks, error) {
 	l := &locks{deadline: time.Now().Add(lockTime)}
+	if !stuck {
+		l.patience = l.deadline
+	}
 	if err := d.take(ctx, l, upper); err != nil {
 		l.release()
 		if ctx.Err() != nil {
@@ -97,7 +103,7 @@ func (d *database) take(ctx context.Context, l *locks, upper int) error {
 		{Type: unix.F_RDLCK, Start: sharedFirst, Len: sharedSize},
 		{Type: unix.F_UNLCK, Start: pendingByte, Len: 1},
 	} {
-		if err := lockRange(ctx, file, step, l.deadline); err != nil {
+		if err := lockRange(ctx, file, step, l.patience); err != nil {
 			return err
 		}
 	}
@@ -131,7 +137,7 @@ func (d *database) takeLog(ctx context.Context, l *locks, dir int) error {
 		{Type: unix.F_WRLCK, Start: checkpointByte, Len: 1},
 		{Type: unix.F_RDLCK, Start: readerByte, Len: 1},
 	} {
-		if err := lockRange(ctx, shm, step, l.deadline); err != nil {
+		if err := lockRange(ctx, shm, step, l.patience); err != nil {
 			return err
 		}
 	}
@@ -167,14 +173,14 @@ func sameFile(merged, upper int) error {
 	return nil
 }
 
-// lockRange takes or gives up one lock; it waits for others until deadline.
-func lockRange(ctx context.Context, fd int, l unix.Flock_t, deadline time.Time) error {
+// lockRange takes or gives up one lock; it waits for others until patience ends.
+func lockRange(ctx context.Context, fd int, l unix.Flock_t, patience time.Time) error {
 	for {
 		err := unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &l)
 		if err == nil || !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.EINTR) {
 			return err
 		}
-		if time.Now().After(deadline) {
+		if time.Now().After(patience) {
 			return err
 		}
 		if err := pause(ctx, time.Millisecond); err != nil {

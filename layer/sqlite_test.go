@@ -108,7 +108,7 @@ func TestSQLiteUnderLoad(t *testing.T) {
 			const scans = 8
 			seen := map[int]bool{}
 			for range scans {
-				scan, whole := s.take(false)
+				scan, whole := s.take(Regular)
 				seen[s.checkCopy(whole)] = true
 				s.scan.Committed(scan)
 				s.progress("dir/data.db")
@@ -120,7 +120,7 @@ func TestSQLiteUnderLoad(t *testing.T) {
 				t.Errorf("%d scans have only %d states of the database", scans, len(seen))
 			}
 			must(t, s.Unmount())
-			scan, whole := s.take(true)
+			scan, whole := s.take(Final)
 			if last := s.checkCopy(whole); !scan.Quiescent || seen[last] {
 				t.Errorf("the final scan: quiescent %v, %d transactions, seen before: %v", scan.Quiescent, last, seen[last])
 			}
@@ -181,13 +181,18 @@ func TestSQLiteThatStaysLocked(t *testing.T) {
 	exclusive := unix.Flock_t{Type: unix.F_WRLCK, Start: pendingByte, Len: 2 + sharedSize}
 	must(t, unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &exclusive))
 	start := time.Now()
-	scan, whole := s.take(false)
+	scan, whole := s.take(Regular)
 	if took := time.Since(start); took > 5*lockTime {
 		t.Errorf("the scan took %s", took)
 	}
 	s.checkCopy(whole)
 	if scan.Hot != 1 || !scan.Quiescent {
 		t.Errorf("got %+v", scan)
+	}
+	start = time.Now()
+	s.take(Regular)
+	if took := time.Since(start); took > lockTime/2 {
+		t.Errorf("the next scan, which knows, took %s", took)
 	}
 }
 

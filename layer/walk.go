@@ -26,7 +26,7 @@ type item struct {
 // walk goes once over upper, from the root down, and has read what is not known.
 type walk struct {
 	s     *Scanner
-	final bool
+	mode  Mode
 	out   *Scan
 	dirs  openDirs
 	items []item
@@ -37,8 +37,7 @@ type walk struct {
 	moved  []tree.Node       // directories of the base that have another path now
 	closed map[tree.Node]int // those that are not looked into, with their items
 
-	jobs *errgroup.Group
-	ctx  context.Context // of the jobs; for run's time only
+	jobs *errgroup.Group // for run's time only
 
 	mu        sync.Mutex // the rest is the jobs' too
 	disturbed string     // why the names may not be those of one moment
@@ -49,19 +48,19 @@ type walk struct {
 // readers is how many files are read at a time.
 const readers = 4
 
-func newWalk(s *Scanner, final bool, out *Scan) *walk {
-	return &walk{s: s, final: final, out: out, closed: map[tree.Node]int{}, buf: make([]byte, 64<<10)}
+func newWalk(s *Scanner, mode Mode, out *Scan) *walk {
+	return &walk{s: s, mode: mode, out: out, closed: map[tree.Node]int{}, buf: make([]byte, 64<<10)}
 }
 
 func (w *walk) close() { w.dirs.close() }
 
 // run walks. last says that no other walk follows, even if this one is disturbed.
 func (w *walk) run(ctx context.Context, last bool) error {
-	w.jobs, w.ctx = errgroup.WithContext(ctx)
+	w.jobs, ctx = errgroup.WithContext(ctx)
 	w.jobs.SetLimit(readers)
-	err := w.walk()
+	err := w.walk(ctx)
 	if err == nil && last {
-		err = w.catchUp()
+		err = w.catchUp(ctx)
 	}
 	if jobErr := w.jobs.Wait(); jobErr != nil {
 		return jobErr // it ended the walk too
@@ -72,7 +71,7 @@ func (w *walk) run(ctx context.Context, last bool) error {
 	return w.verify()
 }
 
-func (w *walk) walk() error {
+func (w *walk) walk(ctx context.Context) error {
 	root := &dir{fd: int(w.s.upper.Fd()), base: tree.Root, inBase: true}
 	w.dirs.root = root
 	var st unix.Stat_t
@@ -87,18 +86,18 @@ func (w *walk) walk() error {
 	rec.met = w
 	w.items = append(w.items, item{rec: rec})
 	w.todo = append(w.todo, root)
-	return w.listAll()
+	return w.listAll(ctx)
 }
 
 // listAll lists the directories that are to be listed, and all below.
-func (w *walk) listAll() error {
+func (w *walk) listAll(ctx context.Context) error {
 	for len(w.todo) > 0 {
-		if err := w.ctx.Err(); err != nil {
+		if err := ctx.Err(); err != nil {
 			return err
 		}
 		d := w.todo[len(w.todo)-1]
 		w.todo = w.todo[:len(w.todo)-1]
-		if err := w.list(d, nil); err != nil {
+		if err := w.list(ctx, d, nil); err != nil {
 			return err
 		}
 		w.order = append(w.order, d)
@@ -106,8 +105,8 @@ func (w *walk) listAll() error {
 	return nil
 }
 
-// list adds the entries of d to the patch, but for those that have the items known.
-func (w *walk) list(d *dir, known map[string]int) error {
+// list adds the entries of d to the patch, but for those that have rows already.
+func (w *walk) list(ctx context.Context, d *dir, rows map[string]int) error {
 	fd, err := w.dirs.get(d)
 	if err != nil {
 		w.lost(d.path(), err)
@@ -127,11 +126,11 @@ func (w *walk) list(d *dir, known map[string]int) error {
 		w.skip(d.path(), err)
 		return nil
 	}
-	l := &listing{walk: w, dir: d, entries: entries, rows: known, first: len(w.todo)}
+	l := &listing{walk: w, dir: d, entries: entries, rows: rows, first: len(w.todo)}
 	if !w.s.Filter.empty() && d.parent != nil {
 		l.prefix = d.path() + "/"
 	}
-	return l.add()
+	return l.add(ctx)
 }
 
 // verify checks that the directories are as they were before they were listed. As none
@@ -230,6 +229,13 @@ func (w *walk) tear() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.torn = true
+}
+
+// stale notes that a file has the content of an earlier patch.
+func (w *walk) stale(path string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.out.Stale = append(w.out.Stale, path)
 }
 
 // lost notes that a file was not where it was listed.

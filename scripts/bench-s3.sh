@@ -13,10 +13,11 @@
 # CORPORA=DIR           keep the trees that are read and written there, and use
 #                       those that are there; else they are made anew
 # VALISE=PROGRAM        measure this one instead of what is built now
-# TMPDIR=/var/tmp       some 15 GB on an ext4 of the local disk
+# TMPDIR=/var/tmp       some 15 GB on a local disk
 #
-# It needs root, for mounts and for dropping the kernel's caches. Nothing else should
-# run on the machine meanwhile.
+# Homes, caches and plain directories are on a new ext4 in a file of that disk. It needs
+# root, for mounts and for dropping the kernel's caches. Nothing else should run on the
+# machine meanwhile.
 set -eu
 
 here=$PWD top=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
@@ -77,6 +78,11 @@ scripts/s3.sh install bench
 env=$(scripts/s3.sh start "$dir/minio")
 eval "$env"
 mkdir "$dir/work"
+# The disk's own may be of any kind, or without a journal: that one has trouble with
+# many new files after many were removed.
+truncate -s 30G "$dir/ext4"
+mkfs.ext4 -q -E lazy_itable_init=0,lazy_journal_init=0 "$dir/ext4"
+mount -o loop "$dir/ext4" "$dir/work"
 
 "$dir/bench" -work "$dir/work" -corpora "${CORPORA:-$dir/corpora}" -bin build/s3/bin -valise "$dir/valise" \
     -endpoint "$S3_ENDPOINT" -data "$dir/minio/data" -runs "${RUNS:-3}" -rows "${ROWS:-}" \

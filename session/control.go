@@ -46,12 +46,23 @@ func (s *Session) listen() error {
 	if _, err := dialSocket(path); !errors.Is(err, ErrNotMounted) {
 		return errors.Join(fmt.Errorf("%s: %w", s.cfg.Dir, ErrMounted), err)
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	// By a rename, so that who waits for the end of a take-over always finds a socket.
+	next := path + ".new"
+	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	var err error
-	s.socket, err = net.Listen("unix", path)
-	return err
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: next, Net: "unix"})
+	if err != nil {
+		return err
+	}
+	l.SetUnlinkOnClose(false)
+	s.socket = l
+	return os.Rename(next, path)
+}
+
+// hangUp takes the socket away.
+func (s *Session) hangUp() error {
+	return errors.Join(s.socket.Close(), os.Remove(socketPath(s.cfg.RunDir, s.cfg.Dir)))
 }
 
 // Control answers Client on the socket in Config.RunDir until ctx ends.
@@ -85,7 +96,8 @@ func (s *Session) Control(ctx context.Context) error {
 	context.AfterFunc(ctx, func() {
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTime)
 		defer cancel()
-		stopped <- server.Shutdown(last)
+		err := os.Remove(socketPath(s.cfg.RunDir, s.cfg.Dir))
+		stopped <- errors.Join(err, server.Shutdown(last))
 	})
 	if err := server.Serve(s.socket); !errors.Is(err, http.ErrServerClosed) {
 		return err

@@ -68,7 +68,7 @@ func importTree(ctx context.Context, repo *store.Repo, lease *store.Lease, cfg C
 	if err != nil {
 		return store.Snapshot{}, nil, err
 	}
-	scan, err := scanner.Scan(ctx, true)
+	scan, err := scanner.Scan(ctx, layer.Final)
 	if err := errors.Join(err, writer.Flush(ctx), scanner.Close()); err != nil {
 		return store.Snapshot{}, nil, err
 	}

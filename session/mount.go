@@ -200,7 +200,7 @@ func (s *Session) finish(ctx context.Context, quiet bool) error {
 		}
 	}
 	for wait := time.Second; ; wait *= 2 {
-		err := s.save(ctx, true)
+		_, err := s.save(ctx, layer.Final)
 		if err == nil {
 			break
 		}
@@ -300,7 +300,7 @@ func (s *Session) release() error {
 		}
 	}
 	if s.socket != nil && s.server == nil {
-		errs = append(errs, s.socket.Close()) // nobody came to serve it
+		errs = append(errs, s.hangUp()) // nobody will serve it
 	}
 	if s.packs != nil {
 		s.packs.Close()

@@ -45,19 +45,39 @@ func (s *Session) Sync(ctx context.Context) error {
 	if s.cfg.ReadOnly {
 		return nil
 	}
-	return s.save(ctx, false)
+	var scan *layer.Scan
+	for range syncTries {
+		var err error
+		if scan, err = s.save(ctx, layer.Thorough); err != nil {
+			return err
+		}
+		if !scan.Moving && len(scan.Stale) == 0 {
+			return nil
+		}
+	}
+	if len(scan.Stale) > 0 {
+		return fmt.Errorf("%w, so that the snapshot has them as they were: %q", ErrBusy, scan.Stale)
+	}
+	s.log.Warn("names change without a pause: what was moved in these moments may be missing from the snapshot until the next", "url", s.cfg.URL)
+	return nil
 }
 
-// save is Sync; final says that the mount is gone, so that nobody writes.
-func (s *Session) save(ctx context.Context, final bool) error {
+// syncTries is how often Sync saves for a snapshot of a quiet moment.
+const syncTries = 3
+
+// ErrBusy says that databases were locked all the time while they were to be read.
+var ErrBusy = errors.New("files were in use without a pause")
+
+// save makes a snapshot of what is new; the scan is nil with an error.
+func (s *Session) save(ctx context.Context, mode layer.Mode) (*layer.Scan, error) {
 	s.syncing.Lock()
 	defer s.syncing.Unlock()
 	started := time.Now()
-	saved, err := s.saveOnce(ctx, final)
+	scan, saved, err := s.saveOnce(ctx, mode)
 	if errors.Is(err, store.ErrMarked) {
 		// The objects are about to go: store everything anew, as if the base had nothing.
 		if err = s.renew(emptyTree()); err == nil {
-			saved, err = s.saveOnce(ctx, final)
+			scan, saved, err = s.saveOnce(ctx, mode)
 		}
 	}
 	s.setStatus(func(st *Status) {
@@ -73,7 +93,7 @@ func (s *Session) save(ctx context.Context, final bool) error {
 		}
 		st.LastSave = started
 	})
-	return err
+	return scan, err
 }
 
 func emptyTree() *tree.Tree {
@@ -84,48 +104,48 @@ func emptyTree() *tree.Tree {
 	return t
 }
 
-// saveOnce returns the new snapshot, or nil if there was nothing to save.
-func (s *Session) saveOnce(ctx context.Context, final bool) (*store.Snapshot, error) {
+// saveOnce returns the new snapshot too, or nil if there was nothing to save.
+func (s *Session) saveOnce(ctx context.Context, mode layer.Mode) (*layer.Scan, *store.Snapshot, error) {
 	if err := s.checkLimit(ctx); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	before := s.writer.Stats()
-	scan, err := s.scanner.Scan(ctx, final)
+	scan, err := s.scanner.Scan(ctx, mode)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("scan: %w", err), s.writer.Flush(ctx))
+		return nil, nil, errors.Join(fmt.Errorf("scan: %w", err), s.writer.Flush(ctx))
 	}
 	s.note(scan)
 	if !scan.Changed {
-		return nil, s.writer.Flush(ctx)
+		return scan, nil, s.writer.Flush(ctx)
 	}
 	if err := s.writer.Flush(ctx); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if s.server != nil {
 		scan.Builder.Order(s.server.Touched())
 	}
 	patch, err := scan.Builder.Finish(s.writer.PackSize)
 	if err != nil {
-		return nil, fmt.Errorf("scan: %w", err)
+		return nil, nil, fmt.Errorf("scan: %w", err)
 	}
 	index, whole, err := s.repo.SaveIndex(ctx, s.state.Base.Index, s.base, patch)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	next := store.Snapshot{Index: index, Time: time.Now().UTC()}
 	next.Files, next.Size = whole.Total()
 	if next, err = s.commit(ctx, next, whole); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	s.scanner.Committed(scan)
 	s.state.Saved = next
 	if err := s.home.save(s.state); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	after := s.writer.Stats()
 	s.log.Info("saved", "url", s.cfg.URL, "snapshot", next.Name(), "files", scan.Files, "bytes", after.Bytes-before.Bytes,
 		"packs", after.Packs-before.Packs, "size", next.Size, "quiescent", scan.Quiescent)
-	return &next, nil
+	return scan, &next, nil
 }
 
 // commit makes next the head or, if the lease is lost, keeps it beside the main line.
@@ -163,7 +183,7 @@ func (s *Session) saveAside(ctx context.Context) error {
 	if err := s.renew(s.base); err != nil {
 		return err
 	}
-	if err := s.save(ctx, true); err != nil {
+	if _, err := s.save(ctx, layer.Final); err != nil {
 		return err
 	}
 	s.log.Warn("changes of an earlier mount are kept as a snapshot of their own, because another host has gone on meanwhile",
@@ -190,7 +210,7 @@ func (s *Session) checkLimit(ctx context.Context) error {
 			return err
 		}
 	}
-	scan, err := s.measure.Scan(ctx, false)
+	scan, err := s.measure.Scan(ctx, layer.Regular)
 	if err != nil {
 		return err
 	}
@@ -221,7 +241,7 @@ func (s *Session) saveRegularly() {
 			return
 		case <-timer.C:
 		}
-		if err := s.Sync(s.work); err != nil && s.work.Err() == nil {
+		if _, err := s.save(s.work, layer.Regular); err != nil && s.work.Err() == nil {
 			s.log.Warn("save", "url", s.cfg.URL, "error", err)
 		}
 	}

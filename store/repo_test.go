@@ -160,25 +160,34 @@ func TestConditionalWritesAreProbed(t *testing.T) {
 	})
 }
 
-func TestMeter(t *testing.T) {
+// What a save costs, as a Meter counts it.
+func TestRequestsOfASave(t *testing.T) {
 	m := &store.Meter{Bucket: &storetest.Memory{}}
-	a := mustBegin(t, open(t, m), "a")
-	before := m.Traffic()
-	a.files = filesA
-	a.mustSave(t)
-	after := m.Traffic()
-	// A pack and an index, the marks, packs and indexes that are there, the head (none),
-	// the snapshot, the leases.
-	if got, want := after.Requests-before.Requests, int64(8); got != want {
-		t.Errorf("requests of a first save: got %d, want %d", got, want)
-	}
-	before = after
-	a.mustSave(t)
-	after = m.Traffic()
-	if got, want := after.Requests-before.Requests, int64(6); got != want {
-		t.Errorf("requests of a further save: got %d, want %d", got, want)
-	}
-	if after.Sent <= before.Sent || after.Received <= before.Received {
-		t.Errorf("bytes: got %+v after %+v", after, before)
+	r := open(t, m)
+	first := mustBegin(t, r, "a")
+	first.files = filesA
+	second := func() *mount { return mustBegin(t, open(t, m), "a") }
+	for _, tt := range []struct {
+		name  string
+		mount func() *mount
+		want  int64
+	}{
+		// A pack, an index, the marks, the head (none), the snapshot, the leases.
+		{"first", func() *mount { return first }, 6},
+		// No pack, and the head to be read.
+		{"further", func() *mount { return first }, 6},
+		// The packs and indexes of the base are looked for, once.
+		{"of the next mount", second, 8},
+	} {
+		a := tt.mount()
+		before := m.Traffic()
+		a.mustSave(t)
+		after := m.Traffic()
+		if got := after.Requests - before.Requests; got != tt.want {
+			t.Errorf("%s: got %d requests, want %d", tt.name, got, tt.want)
+		}
+		if after.Sent <= before.Sent {
+			t.Errorf("%s: got %+v after %+v, want more sent", tt.name, after, before)
+		}
 	}
 }

@@ -179,6 +179,9 @@ func (w *Writer) Flush(ctx context.Context) error {
 	cancel()
 	w.mu.Lock()
 	err := w.failed
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("%w: %w", ctx.Err(), err)
+	}
 	w.reset()
 	return err
 }

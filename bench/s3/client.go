@@ -136,7 +136,7 @@ func (b *bench) endRow(orderly bool) error {
 		}
 	}
 	for _, dir := range b.trash {
-		errs = append(errs, b.remove(dir))
+		errs = append(errs, os.RemoveAll(dir))
 	}
 	b.trash = nil
 	return errors.Join(errs...)
@@ -179,34 +179,7 @@ func (b *bench) discard(m *mount) error {
 	if err := unmountBelow(top); err != nil {
 		return err
 	}
-	return b.remove(top)
-}
-
-// remove removes a directory.
-func (b *bench) remove(dir string) error {
-	err := os.RemoveAll(dir)
-	syscall.Sync()
-	b.removed = time.Now()
-	return err
-}
-
-// forgets is how long ext4 does not use the inode of a removed file again. Until then
-// it looks at each of them whenever it makes a file: after 20,000 were removed, 20,000
-// new ones take it 20 s instead of one.
-const forgets = 61 * time.Second
-
-// settle waits until the disk is as good as new, for what makes many files.
-func (b *bench) settle(ctx context.Context) error {
-	if wait := time.Until(b.removed.Add(forgets)); wait > 0 && !b.removed.IsZero() {
-		b.say("waiting %.0f s until the disk has forgotten what was removed", wait.Seconds())
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(wait):
-		}
-	}
-	syscall.Sync()
-	return nil
+	return os.RemoveAll(top)
 }
 
 // unmountBelow unmounts everything below a directory, the latest first.

@@ -40,7 +40,7 @@ var rows = []struct {
 // bench is one run of the benchmark.
 type bench struct {
 	dirs struct {
-		work    string // scratch
+		work    string // scratch, on the file system that is measured
 		corpora string
 		bin     string // of the peers
 		valise  string // the program
@@ -61,8 +61,7 @@ type bench struct {
 	corpora map[string]*corpus
 	seeds   map[string]string
 	mounts  []*mount
-	trash   []string  // directories to remove at the end of the row
-	removed time.Time // when a directory was last removed
+	trash   []string // directories to remove at the end of the row
 	made    int
 	row     string
 	report  report
@@ -71,7 +70,7 @@ type bench struct {
 func main() {
 	b := &bench{corpora: map[string]*corpus{}, seeds: map[string]string{}}
 	var only, peers, name string
-	flag.StringVar(&b.dirs.work, "work", "", "scratch `DIR` on the disk that is measured")
+	flag.StringVar(&b.dirs.work, "work", "", "scratch `DIR` on an ext4: homes, what clients keep, and plain directories")
 	flag.StringVar(&b.dirs.corpora, "corpora", "", "`DIR` of the corpora, made if they are not there")
 	flag.StringVar(&b.dirs.bin, "bin", "build/s3/bin", "`DIR` of toxiproxy-server, rclone and versitygw")
 	flag.StringVar(&b.dirs.valise, "valise", "build/valise", "the `PROGRAM` that is measured")

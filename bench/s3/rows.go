@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 )
 
@@ -104,9 +105,7 @@ func (b *bench) untarTo(ctx context.Context, client client, c *corpus, alone, du
 	if err := b.warm(ctx, c); err != nil {
 		return err
 	}
-	if err := b.settle(ctx); err != nil {
-		return err
-	}
+	syscall.Sync()
 	began, computed := time.Now(), cpuTime(m.pids())
 	if err := b.unpack(ctx, c, m.dir); err != nil {
 		return err
@@ -134,9 +133,7 @@ func (b *bench) untarLocal(ctx context.Context, c *corpus, alone, durable *measu
 	if err := b.warm(ctx, c); err != nil {
 		return err
 	}
-	if err := b.settle(ctx); err != nil {
-		return err
-	}
+	syscall.Sync()
 	began := time.Now()
 	if err := b.unpack(ctx, c, dir); err != nil {
 		return err

@@ -7,8 +7,10 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"syscall"
 	"time"
 
 	"github.com/docker/go-units"
@@ -61,6 +63,7 @@ func mountCommand() *cobra.Command {
 			"Exit code 4: another host has the profile." + urlHelp,
 		Args: func(cmd *cobra.Command, args []string) error { return wantArgs(cmd, args, 2) },
 		RunE: func(cmd *cobra.Command, args []string) error {
+			signal.Ignore(syscall.SIGPIPE) // a log that nobody reads is no reason to end a mount
 			if os.Getenv(workerEnv) != "" {
 				return f.work(cmd.Context(), args[0], args[1])
 			}

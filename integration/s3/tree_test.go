@@ -84,6 +84,8 @@ func list(t testing.TB, root string) tree {
 	return out
 }
 
+var zeros = make([]byte, block)
+
 const (
 	block = 1 << 20
 	// wholeFile is the size up to which holes are read as well.
@@ -99,7 +101,7 @@ func contentOf(path string, size int64) (string, error) {
 		return "", err
 	}
 	defer f.Close()
-	sum, buf, zeros := sha256.New(), make([]byte, block), make([]byte, block)
+	sum, buf := sha256.New(), make([]byte, min(block, size))
 	for at := int64(0); at < size; at += block {
 		if size > wholeFile {
 			data, err := unix.Seek(int(f.Fd()), at, unix.SEEK_DATA)
