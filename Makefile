@@ -4,10 +4,10 @@ FUZZTIME ?= 10s
 # What scripts/plugin.sh takes; the rest of its variables pass as they are.
 export PLUGIN_NAME PLUGIN_DIR PROFILES CONFIG STATE RUN FORCE
 
-.PHONY: help build plugin plugin-install plugin-remove demo test fuzz bench-proxy engine clean
+.PHONY: help build plugin plugin-install plugin-remove demo test fuzz bench-proxy bench-s3 engine clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
 
 build: ## build/valise, one static binary
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o build/valise ./cmd/valise
@@ -42,6 +42,9 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 
 bench-proxy: ## what the proxy costs: requests, latency, streaming
 	scripts/bench-proxy.sh
+
+bench-s3: ## what a profile on S3 costs, beside rclone and s3fs (over an hour)
+	scripts/bench-s3.sh
 
 engine: ## build a current Docker Engine in build/engine
 	scripts/engine.sh install current

@@ -9,7 +9,7 @@
 //   - Under its name a file is complete, with its attributes, or absent: it is made under
 //     a temporary name (.valise- and 16 digits), which is removed if anything fails. Only
 //     a process that is killed leaves one.
-//   - Until their attributes are set, files and directories are open to nobody else.
+//   - Until their attributes are set, new files and directories are open to nobody else.
 //   - What the snapshot says of an owner, a mode, a time or an extended attribute and
 //     the file system refuses is a note, not an error; content that is missing never is.
 //   - No file gets set-id bits whose owner could not be set.

@@ -142,8 +142,18 @@ func acl(owner, named, group, mask, others uint16) string {
 	return string(p)
 }
 
-// full is a home with every kind of file.
+// full is a home with every kind of file, and deeper than other programs can take.
 func full(t *testing.T) *home {
+	h := everyKind(t)
+	deep := h.dir(0, "deep", 0o755)
+	for i := range 30 {
+		deep = h.dir(deep, strings.Repeat(string(rune('a'+i%26)), 250), 0o755)
+	}
+	h.text(deep, "bottom", "deeper than PATH_MAX")
+	return h
+}
+
+func everyKind(t *testing.T) *home {
 	h := newHome(t)
 	x := func(name, value string) tree.Xattr { return tree.Xattr{Name: name, Value: []byte(value)} }
 	access, inherited := x("system.posix_acl_access", acl(7, 5, 4, 5, 0)), x("system.posix_acl_default", acl(7, 7, 5, 7, 5))
@@ -173,12 +183,6 @@ func full(t *testing.T) *home {
 	h.link(docs, "link2", l)
 	p := h.fifo(sub, "fifo1")
 	h.link(0, "fifo2", p)
-
-	deep := h.dir(0, "deep", 0o755)
-	for i := range 30 {
-		deep = h.dir(deep, strings.Repeat(string(rune('a'+i%26)), 250), 0o755)
-	}
-	h.text(deep, "bottom", "deeper than PATH_MAX")
 	return h
 }
 
@@ -397,9 +401,22 @@ func wantNames(t *testing.T, dir string, want ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(want, got); d != "" {
+	if d := cmp.Diff(append([]string{}, want...), got); d != "" {
 		t.Errorf("names (-want +got):\n%s", d)
 	}
+}
+
+// mount puts a file system of some kind at dir, or skips the test.
+func mount(t *testing.T, dir, kind, options string) {
+	t.Helper()
+	if err := unix.Mount("extract-test", dir, kind, 0, options); err != nil {
+		t.Skipf("mount %s: %v", kind, err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func mustWrite(t *testing.T, path, content string) {

@@ -10,8 +10,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
-
 	"valise/tree"
 )
 
@@ -37,30 +35,7 @@ func TestAsAnotherUser(t *testing.T) {
 		}
 		return
 	}
-	if os.Getuid() != 0 {
-		t.Skip("needs root to become another user")
-	}
-	dir, err := os.MkdirTemp("", "extract-test-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.Chown(dir, 4242, 4242); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command("/proc/self/exe", "-test.run=^TestAsAnotherUser$")
-	cmd.Dir = "/"
-	cmd.Env = append(os.Environ(), asUser+"="+dir)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 4242, Gid: 4242}}
-	var out strings.Builder
-	cmd.Stderr = &out
-	if stdout, err := cmd.Output(); err != nil {
-		t.Fatalf("%v\n%s%s", err, stdout, out.String())
-	}
-	var res Result
-	if err := json.Unmarshal([]byte(out.String()), &res); err != nil {
-		t.Fatal(err)
-	}
+	dir, res := runAsUser(t, 4242)
 	for i, note := range res.Notes { // which file is the first is chance
 		if strings.HasPrefix(note, "set the owner") {
 			res.Notes[i] = note[strings.Index(note, " and"):]
@@ -84,15 +59,41 @@ func TestAsAnotherUser(t *testing.T) {
 	}
 }
 
+// runAsUser runs TestAsAnotherUser as uid in a process of its own, for a new directory.
+func runAsUser(t *testing.T, uid uint32) (dir string, res Result) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root to become another user")
+	}
+	dir, err := os.MkdirTemp("", "extract-test-") // t.TempDir is in a closed directory
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chown(dir, int(uid), int(uid)); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestAsAnotherUser$")
+	cmd.Dir = "/"
+	cmd.Env = append(os.Environ(), asUser+"="+dir)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	var out strings.Builder
+	cmd.Stderr = &out
+	if stdout, err := cmd.Output(); err != nil {
+		t.Fatalf("%v\n%s%s", err, stdout, out.String())
+	}
+	if err := json.Unmarshal([]byte(out.String()), &res); err != nil {
+		t.Fatal(err)
+	}
+	return dir, res
+}
+
 // TestNoXattrs restores where there are no ACLs.
 func TestNoXattrs(t *testing.T) {
 	h := newHome(t)
 	h.file(0, "a", 0o664, 0, nil, tree.Xattr{Name: "system.posix_acl_access", Value: []byte(acl(6, 4, 4, 6, 4))})
 	cfg, dir := h.config(), t.TempDir()
-	if err := unix.Mount("extract-test", dir, "ramfs", 0, ""); err != nil {
-		t.Skipf("mount: %v", err)
-	}
-	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	mount(t, dir, "ramfs", "")
 	res, err := ToDir(t.Context(), cfg, "", dir)
 	if err != nil {
 		t.Fatal(err)
@@ -116,10 +117,7 @@ func TestLinksThatCannotBe(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "mounted"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Mount("extract-test", filepath.Join(dir, "mounted"), "tmpfs", 0, ""); err != nil {
-		t.Skipf("mount: %v", err)
-	}
-	t.Cleanup(func() { unix.Unmount(filepath.Join(dir, "mounted"), unix.MNT_DETACH) })
+	mount(t, filepath.Join(dir, "mounted"), "tmpfs", "")
 	res, err := ToDir(t.Context(), cfg, "", dir)
 	if err != nil {
 		t.Fatal(err)

@@ -120,10 +120,7 @@ func TestToDirFails(t *testing.T) {
 			defer cancel()
 			switch name {
 			case "full":
-				if err := unix.Mount("extract-test", dir, "tmpfs", 0, "size=9m"); err != nil {
-					t.Skipf("mount: %v", err)
-				}
-				t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+				mount(t, dir, "tmpfs", "size=9m")
 			default:
 				h.source.before = func(ctx context.Context, _ tree.Blob) error {
 					if h.source.calls.Load() < 41 {
@@ -222,6 +219,9 @@ func TestToDirTenThousandFiles(t *testing.T) {
 		}
 	}
 	cfg, dir := h.config(), t.TempDir()
+	if os.Getuid() == 0 { // it is not about the disk
+		mount(t, dir, "tmpfs", "")
+	}
 	res, err := ToDir(t.Context(), cfg, "", dir)
 	if err != nil || res.Files != 10000 || res.Dirs != 100 {
 		t.Fatalf("got %+v, %v", res, err)

@@ -115,11 +115,13 @@ func (a *assembly) add(i int, it *item) bool {
 func (a *assembly) movedOut(w *walk) {
 	base, rows := a.s.Base, map[tree.Node]tree.Ref{}
 	for n, item := range w.closed {
-		rows[n] = a.refs[item]
+		if !w.items[item].void {
+			rows[n] = a.refs[item]
+		}
 	}
 	gone := map[tree.Node]bool{}
 	slices.Sort(w.moved) // a directory comes before what is in it
-	for _, origin := range w.moved {
+	for _, origin := range slices.Compact(w.moved) {
 		var way []tree.Node
 		at := base.Parent(origin)
 		for ; at != tree.Root && !gone[at]; at = base.Parent(at) {

@@ -47,3 +47,26 @@ func (w *walk) catchUp(ctx context.Context) error {
 	}
 	return nil
 }
+
+// passedBy takes back the rows of a directory that was moved before all below it was
+// listed, so that it is met again where it is now.
+func (w *walk) passedBy(d *dir) {
+	moved := d
+	for a := d; a.parent != nil; a = a.parent {
+		if now, err := w.dirs.stampOf(a); err != nil || now.ino != a.stamp.ino {
+			moved = a
+		}
+	}
+	if moved.parent == nil {
+		return
+	}
+	for i := moved.item; i < len(w.items); i++ {
+		it := &w.items[i]
+		if i == moved.item || w.items[it.dir].void {
+			it.void = true
+			if it.rec != nil {
+				it.rec.met = nil
+			}
+		}
+	}
+}

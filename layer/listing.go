@@ -27,6 +27,7 @@ func (l *listing) add(ctx context.Context) error {
 		fd, err := l.dirs.get(l.dir)
 		if err != nil {
 			l.lost(l.dir.path(), err)
+			l.passedBy(l.dir)
 			return nil
 		}
 		var st unix.Stat_t

@@ -107,9 +107,13 @@ func (w *walk) listAll(ctx context.Context) error {
 
 // list adds the entries of d to the patch, but for those that have rows already.
 func (w *walk) list(ctx context.Context, d *dir, rows map[string]int) error {
+	if w.items[d.item].void {
+		return nil
+	}
 	fd, err := w.dirs.get(d)
 	if err != nil {
 		w.lost(d.path(), err)
+		w.passedBy(d)
 		return nil
 	}
 	now := w.s.Now()

@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"time"
@@ -35,7 +36,7 @@ func socketPath(runDir, dir string) string {
 
 // listen makes the socket for Control, before there is a mount point, so that whoever
 // sees that one can use the other.
-func (s *Session) listen() error {
+func (s *Session) listen(ctx context.Context) error {
 	if s.cfg.RunDir == "" {
 		return nil
 	}
@@ -43,8 +44,8 @@ func (s *Session) listen() error {
 		return err
 	}
 	path := socketPath(s.cfg.RunDir, s.cfg.Dir)
-	if _, err := dialSocket(path); !errors.Is(err, ErrNotMounted) {
-		return errors.Join(fmt.Errorf("%s: %w", s.cfg.Dir, ErrMounted), err)
+	if err := awaitEnd(ctx, path); err != nil {
+		return fmt.Errorf("%s: %w", s.cfg.Dir, err)
 	}
 	// By a rename, so that who waits for the end of a take-over always finds a socket.
 	next := path + ".new"
@@ -60,9 +61,47 @@ func (s *Session) listen() error {
 	return os.Rename(next, path)
 }
 
+// clearSocket removes the socket of a process that died, with nobody to follow it.
+func (s *Session) clearSocket() error {
+	if s.cfg.RunDir == "" {
+		return nil
+	}
+	path := socketPath(s.cfg.RunDir, s.cfg.Dir)
+	if _, err := dialSocket(path); !errors.Is(err, ErrNotMounted) {
+		return nil // another profile is mounted there
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
 // hangUp takes the socket away.
 func (s *Session) hangUp() error {
 	return errors.Join(s.socket.Close(), os.Remove(socketPath(s.cfg.RunDir, s.cfg.Dir)))
+}
+
+// awaitEnd waits for a session that is ending to leave its socket; any other is
+// ErrMounted.
+func awaitEnd(ctx context.Context, path string) error {
+	ctx, cancel := context.WithTimeout(ctx, quietTime)
+	defer cancel()
+	for {
+		c, err := dialSocket(path)
+		if errors.Is(err, ErrNotMounted) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if st, err := c.Status(ctx); ctx.Err() != nil || err == nil && st.State != stateEnding {
+			return ErrMounted
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
 
 // Control answers Client on the socket in Config.RunDir until ctx ends.
@@ -179,8 +218,21 @@ func Mounts(runDir string) ([]*Client, error) {
 	return out, nil
 }
 
-// Sync asks for a save and waits for it.
-func (c *Client) Sync(ctx context.Context) error { return c.do(ctx, http.MethodPost, "/sync", nil) }
+// Sync asks for a save and waits for it. If the process dies meanwhile, the next one is
+// asked.
+func (c *Client) Sync(ctx context.Context) error {
+	for end := time.Now().Add(takeOverTime); ; {
+		err := c.do(ctx, http.MethodPost, "/sync", nil)
+		var broken *url.Error
+		if !errors.As(err, &broken) || ctx.Err() != nil || time.Now().After(end) {
+			return err
+		}
+		if !errors.Is(err, unix.ECONNREFUSED) {
+			end = time.Now().Add(takeOverTime) // it took the question
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
 
 // Unmount asks the process to unmount, save and end, and waits until it has saved.
 // It is refused while processes use the mount, unless force is set.

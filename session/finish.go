@@ -33,6 +33,9 @@ func (s *Session) finishPending(ctx context.Context) (bool, error) {
 	if s.home, err = openHome(HomePath(s.cfg.StateDir, s.cfg.URL), s.cfg.lock()); err != nil {
 		return false, err
 	}
+	if err := s.clearSocket(); err != nil {
+		return false, err
+	}
 	old, pending, err := s.home.load()
 	if err != nil || !pending {
 		return false, err

@@ -15,7 +15,7 @@ import (
 
 // mount shows the base with the upper on it at Dir, or takes over what a process that
 // died had mounted there.
-func (s *Session) mount() error {
+func (s *Session) mount(ctx context.Context) error {
 	if err := s.openCache(); err != nil {
 		return err
 	}
@@ -27,7 +27,7 @@ func (s *Session) mount() error {
 		return err
 	}
 	s.stack = &layer.Stack{Lower: lower, Upper: upper, Work: s.home.layer(s.state.Mount, "work"), Target: s.cfg.Dir}
-	if err := s.listen(); err != nil {
+	if err := s.listen(ctx); err != nil {
 		return err
 	}
 	err := s.serve(lower)
@@ -66,7 +66,7 @@ func (s *Session) mountReadOnly(ctx context.Context) error {
 	if err := s.openCache(); err != nil {
 		return err
 	}
-	if err := s.listen(); err != nil {
+	if err := s.listen(ctx); err != nil {
 		return err
 	}
 	err = s.serve(s.cfg.Dir)
@@ -166,13 +166,18 @@ var ErrUnsaved = errors.New("unsaved changes remain")
 // Close unmounts, saves what is left and gives the lease back. It tries for
 // Config.Patience; ErrUnsaved says that it did not succeed.
 func (s *Session) Close(ctx context.Context) error {
-	s.setStatus(func(st *Status) { st.State = "ending" })
+	s.setStatus(func(st *Status) { st.State = stateEnding })
 	s.closeErr = s.close(ctx)
 	close(s.closed)
+	return s.closeErr
+}
+
+// Clean deletes what Close has no more use for, which may take long.
+func (s *Session) Clean() error {
 	if s.home == nil {
-		return s.closeErr
+		return nil
 	}
-	return errors.Join(s.closeErr, s.home.emptyTrash())
+	return s.home.emptyTrash()
 }
 
 func (s *Session) close(ctx context.Context) error {

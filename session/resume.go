@@ -120,7 +120,7 @@ func (s *Session) abandon(err error) error {
 	}
 	err = fmt.Errorf("%w in %s: %w", ErrUnsaved, s.home.path, err)
 	old, _, loadErr := s.home.load()
-	return errors.Join(err, loadErr, s.clearStale(old))
+	return errors.Join(err, loadErr, s.clearStale(old), s.clearSocket())
 }
 
 // ErrGone says that nothing is left of the mount that was to be taken over. Finish saves

@@ -188,7 +188,7 @@ func (s *Session) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("mount %s: %w", s.cfg.URL, err)
 	}
-	return s.mount()
+	return s.mount(ctx)
 }
 
 // begin takes the lease, decides what is mounted and makes it ready on the disk.
@@ -208,8 +208,11 @@ func (s *Session) begin(ctx context.Context) error {
 		}
 		pending = false
 	}
-	if pending {
+	switch {
+	case pending:
 		return s.takeUp(ctx, old)
+	case s.cfg.resumes():
+		return ErrGone // it died after the last save
 	}
 	return s.fresh(ctx)
 }

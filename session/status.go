@@ -35,6 +35,9 @@ type Status struct {
 	Cache   cache.Stats     `json:"cache"`
 }
 
+// stateEnding is the Status.State of a session that is being closed.
+const stateEnding = "ending"
+
 func (st *Status) saved(s store.Snapshot) {
 	if s.Epoch != 0 {
 		st.Snapshot, st.SavedAt, st.Size = s.Name(), s.Time, s.Size

@@ -118,7 +118,7 @@ func TestParsePack(t *testing.T) {
 	}{
 		{"empty", func([]byte) []byte { return nil }, "does not end"},
 		{"truncated", func(p []byte) []byte { return p[:len(p)-1] }, "does not end"},
-		{"newer", func(p []byte) []byte { p[len(p)-1] = 2; return p }, "version 2"},
+		{"newer", func(p []byte) []byte { p[len(p)-1] = 2; return p }, "version is 2"},
 		{"a flipped bit in the table", func(p []byte) []byte { p[table] ^= 1; return p }, "checksum"},
 		{"more blocks than fit", func(p []byte) []byte { le.PutUint32(p[end:], 3); return p }, "does not fit"},
 		{"far more", func(p []byte) []byte { le.PutUint32(p[end:], math.MaxUint32); return p }, "does not fit"},
@@ -223,7 +223,7 @@ func FuzzEpochOf(f *testing.F) {
 	f.Add("fffffffffffffffe")
 	f.Fuzz(func(t *testing.T, key string) {
 		epoch, err := epochOf(Key(key))
-		if err == nil && !strings.EqualFold(string(leaseKey(epoch)), key) {
+		if err == nil && leaseKey(epoch) != Key(key) {
 			t.Errorf("%q: got epoch %d, whose key is %s", key, epoch, leaseKey(epoch))
 		}
 	})

@@ -157,9 +157,8 @@ func (r *Repo) lastLease(ctx context.Context) (seenLease, error) {
 }
 
 func epochOf(key Key) (uint64, error) {
-	name := strings.TrimPrefix(string(key), string(prefixLease))
-	n, err := strconv.ParseUint(name, 16, 64)
-	if err != nil || len(name) != 16 {
+	n, err := strconv.ParseUint(strings.TrimPrefix(string(key), string(prefixLease)), 16, 64)
+	if err != nil || leaseKey(math.MaxUint64-n) != key {
 		return 0, fmt.Errorf("%s: %w: not the name of a lease", key, ErrCorrupt)
 	}
 	return math.MaxUint64 - n, nil

@@ -115,7 +115,7 @@ func (f *mountFlags) work(ctx context.Context, url, dir string) error {
 		return err
 	}
 	ctx = worker.Context(ctx)
-	cfg.Keep, cfg.RunDir = worker.Keep, session.DefaultRunDir
+	cfg.Keep = worker.Keep
 	cfg.Init, cfg.Files = worker.Kept()
 	s, err := session.Open(ctx, cfg)
 	if errors.Is(err, session.ErrGone) {
@@ -132,7 +132,7 @@ func (f *mountFlags) work(ctx context.Context, url, dir string) error {
 	s.Run(ctx)
 	err = s.Close(context.WithoutCancel(ctx))
 	stop()
-	return errors.Join(err, <-served)
+	return errors.Join(err, <-served, s.Clean())
 }
 
 // finishGone saves what is left of a mount that has ended, as the process did that has
@@ -155,7 +155,7 @@ func (f *mountFlags) session(ctx context.Context, url, dir string) (session.Conf
 	}
 	log := f.logger(settings)
 	cfg := session.Config{
-		StateDir: settings.StateDir, Host: f.host, OnHeld: session.OnHeld(f.onHeld), ReadOnly: f.readOnly, Snapshot: f.snapshot,
+		StateDir: settings.StateDir, RunDir: session.DefaultRunDir, Host: f.host, OnHeld: session.OnHeld(f.onHeld), ReadOnly: f.readOnly, Snapshot: f.snapshot,
 		SingleHost: f.singleHost, Interval: f.interval, Patience: f.patience, Lease: f.lease, UID: f.uid, GID: f.gid, Log: log,
 	}
 	if f.stateDir != "" {

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -172,10 +173,15 @@ func (m *mount) gone(pid int) {
 	eventually(m.t, 10*time.Second, fmt.Sprintf("end of process %d", pid), func() bool { return !alive(pid) })
 }
 
+// alive reports whether a thread of a process lives: the first one may be the first to
+// end.
 func alive(pid int) bool {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	_, state, _ := strings.Cut(string(data), ") ")
-	return err == nil && !strings.HasPrefix(state, "Z")
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	return slices.ContainsFunc(threads, func(name string) bool {
+		data, err := os.ReadFile(name)
+		_, state, _ := strings.Cut(string(data), ") ")
+		return err == nil && !strings.HasPrefix(state, "Z") && !strings.HasPrefix(state, "X")
+	})
 }
 
 // result is how a command ended.
