@@ -3,6 +3,7 @@ package store_test
 import (
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -127,4 +128,24 @@ func TestCheckTellsProgressAndUnused(t *testing.T) {
 	if res.Snapshots != 1 || res.Packs != 2 || res.Unused != 1 || res.Bytes == 0 || len(res.Faults) != 0 {
 		t.Errorf("got %+v, want 1 snapshot, 2 packs, 1 unused", res)
 	}
+}
+
+// The newest snapshot is superseded and dropped between its listing and its reading.
+func TestHeadThatIsDroppedMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		plain := &storetest.Memory{}
+		m := mustBegin(t, open(t, plain), "a")
+		m.mustSave(t)
+		hook := &hooked{Bucket: plain}
+		r := open(t, hook)
+		hook.before = once(storetest.Get, "snapshots/", func() {
+			m.mustSave(t)
+			if _, err := m.repo.Prune(t.Context(), store.Retention{Last: 1, Grace: grace}); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if s, err := r.Head(t.Context()); err != nil || s.Seq != 2 {
+			t.Errorf("got snapshot %d, %v, want 2", s.Seq, err)
+		}
+	})
 }

@@ -141,6 +141,10 @@ type roughness struct {
 	longest                   time.Duration // that a suspend or a late request takes
 }
 
+func (r roughness) rarer(by int) roughness {
+	return roughness{drop: r.drop * by, lose: r.lose * by, late: r.late * by, suspend: r.suspend * by, longest: r.longest}
+}
+
 var _ store.Bucket = (*port)(nil)
 
 func (p *port) roll(every int) bool {

@@ -102,17 +102,25 @@ func (r *Repo) Head(ctx context.Context) (Snapshot, error) {
 type sight struct{ modified, now time.Time }
 
 func (r *Repo) head(ctx context.Context) (Snapshot, sight, error) {
-	page, err := r.bucket.List(ctx, prefixSnapshots, "", 1)
-	if err != nil {
-		return Snapshot{}, sight{}, fmt.Errorf("find the newest snapshot: %w", err)
+	for slow := (retry{}); ; {
+		page, err := r.bucket.List(ctx, prefixSnapshots, "", 1)
+		if err != nil {
+			return Snapshot{}, sight{}, fmt.Errorf("find the newest snapshot: %w", err)
+		}
+		at := sight{now: page.Now}
+		if len(page.Objects) == 0 {
+			return Snapshot{}, at, ErrNoSnapshot
+		}
+		at.modified = page.Objects[0].Modified
+		s, err := r.snapshot(ctx, page.Objects[0].Key)
+		if !errors.Is(err, ErrNotExist) {
+			return s, at, err
+		}
+		// There is a newer one, or a prune would not have dropped it.
+		if err := slow.wait(ctx, err.Error()); err != nil {
+			return Snapshot{}, sight{}, err
+		}
 	}
-	at := sight{now: page.Now}
-	if len(page.Objects) == 0 {
-		return Snapshot{}, at, ErrNoSnapshot
-	}
-	at.modified = page.Objects[0].Modified
-	s, err := r.snapshot(ctx, page.Objects[0].Key)
-	return s, at, err
 }
 
 // snapshot reads the one at key, which a listing has shown.

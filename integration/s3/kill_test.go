@@ -53,7 +53,6 @@ func TestWorkerKilled(t *testing.T) {
 			before = w.written.Load()
 			h.sync()
 			acknowledged = max(acknowledged, before)
-			p.check()
 			wantNumbers(t, "restored after a kill", p.restore(""), acknowledged)
 		}
 		// All who were there are there.
@@ -76,6 +75,7 @@ func TestWorkerKilled(t *testing.T) {
 			}
 		}
 		m.end()
+		p.check()
 		wantNumbers(t, "restored after the end", p.restore(""), w.written.Load())
 	}
 }
@@ -88,8 +88,8 @@ func TestSyncUnderWriting(t *testing.T) {
 	for range 2 { // on an empty lower, and on one that has the same names
 		m := h.mount()
 		w := startWriter(t, h.dir)
-		for range 10 {
-			eventually(t, time.Minute, "writing", func() bool { return w.written.Load() > w.begun+2*numberFiles })
+		for range 8 {
+			eventually(t, time.Minute, "writing", func() bool { return w.written.Load() > w.begun+numberFiles })
 			before := w.written.Load()
 			h.sync()
 			wantNumbers(t, "restored", p.restore(""), before)

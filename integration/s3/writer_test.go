@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// writer writes numbers to a home, thousands a second: each into a log that stays open
+// writer writes numbers to a home, a thousand a second: each into a log that stays open
 // and into one of some files. What it has written it knows.
 type writer struct {
 	t       *testing.T
@@ -45,7 +45,7 @@ func startWriter(t *testing.T, home string) *writer {
 
 // The files are so many, in so many directories.
 const (
-	numberFiles = 1000
+	numberFiles = 500
 	numberDirs  = 10
 )
 
@@ -65,17 +65,21 @@ func (w *writer) run() error {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return err
 		}
-		if err := os.WriteFile(path+"~", []byte(fmt.Sprint(n)), 0o644); err != nil {
+		next := path + "~"
+		if n%2 == 0 {
+			next = filepath.Join(filepath.Dir(path), ".next") // one that is listed before
+		}
+		if err := os.WriteFile(next, []byte(fmt.Sprint(n)), 0o644); err != nil {
 			return err
 		}
-		if err := os.Rename(path+"~", path); err != nil {
+		if err := os.Rename(next, path); err != nil {
 			return err
 		}
 		if _, err := fmt.Fprintln(w.log, n); err != nil {
 			return err
 		}
 		w.written.Store(n)
-		if n%50 == 0 {
+		if n%20 == 0 {
 			if err := w.log.Sync(); err != nil {
 				return err
 			}
