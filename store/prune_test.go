@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -225,9 +226,12 @@ func TestACommitDuringAPrune(t *testing.T) {
 				time.Sleep(grace)
 				mustPrune(t, plain, store.Retention{Last: 1}) // marks
 				time.Sleep(grace)
+				var mu sync.Mutex // mu guards at: a prune reads several snapshots at once
 				at := 0
 				hook := &hooked{Bucket: plain}
 				hook.before = func(storetest.Method, store.Key) {
+					mu.Lock()
+					defer mu.Unlock()
 					if at++; at == stop {
 						m.files = files{"a": "once and again"}
 						m.mustSave(t)

@@ -39,6 +39,7 @@ type mount struct {
 	readyIn  time.Duration // from the start of the command until dir answered
 	ended    chan struct{} // closed when the command has ended
 	err      error         // of the command
+	unwatch  func() bool   // see mountBucket
 }
 
 // bucket makes one. MinIO takes a directory of its data for one.
@@ -94,6 +95,8 @@ func (b *bench) mountBucket(ctx context.Context, c client, bucket, endpoint stri
 		m.err = m.cmd.Wait()
 		close(m.ended)
 	}()
+	// Who waits for an answer of the mount cannot be ended before it is.
+	m.unwatch = context.AfterFunc(ctx, func() { _ = m.end(killedWithin) })
 	if err := m.wait(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("mount with %s: %w%s", c.name(), err, tail(m.log)), b.discard(m))
 	}
@@ -122,8 +125,51 @@ func (m *mount) wait(ctx context.Context) error {
 
 func (m *mount) pids() []int { return family(m.cmd.Process.Pid) }
 
-// endsWithin is how long a client may take to save and end.
-const endsWithin = 10 * time.Minute
+const (
+	endsWithin   = 10 * time.Minute // a client that saves
+	killedWithin = 20 * time.Second // one whose work is of no use any more
+)
+
+// end tells a client to unmount and to end, and sees to it.
+func (m *mount) end(within time.Duration) (err error) {
+	_ = m.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-m.ended:
+		return nil
+	case <-time.After(within):
+		err = fmt.Errorf("%s does not end", m.client.name())
+	}
+	for _, pid := range m.pids() { // who watches comes before who is watched
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	<-m.ended
+	return err
+}
+
+// close unmounts as one does by hand, and forgets what the client kept.
+func (b *bench) close(m *mount) error {
+	err := m.end(endsWithin)
+	if m.err != nil && err == nil && m.client.name() == "valise" {
+		err = fmt.Errorf("%s ended with %w%s", m.client.name(), m.err, tail(m.log))
+	}
+	return errors.Join(err, b.discard(m))
+}
+
+// discard ends a mount that may be in any state, and removes its directories.
+func (b *bench) discard(m *mount) error {
+	i := slices.Index(b.mounts, m)
+	if i < 0 {
+		return nil
+	}
+	b.mounts = slices.Delete(b.mounts, i, i+1)
+	m.unwatch()
+	_ = m.end(killedWithin)
+	top := filepath.Dir(m.dir)
+	if err := unmountBelow(top); err != nil {
+		return err
+	}
+	return os.RemoveAll(top)
+}
 
 // endRow ends what a row left: mounts that it used to the end, and directories.
 func (b *bench) endRow(orderly bool) error {
@@ -140,46 +186,6 @@ func (b *bench) endRow(orderly bool) error {
 	}
 	b.trash = nil
 	return errors.Join(errs...)
-}
-
-// close unmounts as one does by hand, and forgets what the client kept.
-func (b *bench) close(m *mount) error {
-	if err := m.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return err
-	}
-	select {
-	case <-m.ended:
-	case <-time.After(endsWithin):
-		return errors.Join(fmt.Errorf("%s does not end", m.client.name()), b.discard(m))
-	}
-	var err error
-	if m.err != nil && m.client.name() == "valise" {
-		err = fmt.Errorf("%s ended with %w%s", m.client.name(), m.err, tail(m.log))
-	}
-	return errors.Join(err, b.discard(m))
-}
-
-// discard ends a mount that may be in any state, and removes its directories.
-func (b *bench) discard(m *mount) error {
-	i := slices.Index(b.mounts, m)
-	if i < 0 {
-		return nil
-	}
-	b.mounts = slices.Delete(b.mounts, i, i+1)
-	select {
-	case <-m.ended:
-	default:
-		pids := m.pids() // who watches comes before who is watched
-		for _, pid := range pids {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-		}
-		<-m.ended
-	}
-	top := filepath.Dir(m.dir)
-	if err := unmountBelow(top); err != nil {
-		return err
-	}
-	return os.RemoveAll(top)
 }
 
 // unmountBelow unmounts everything below a directory, the latest first.

@@ -57,6 +57,7 @@ type bench struct {
 	recorded *link // the same, through the recorder
 	recorder *recorder
 
+	serving context.Context // ends the servers
 	servers sync.WaitGroup
 	corpora map[string]*corpus
 	seeds   map[string]string
@@ -120,12 +121,13 @@ func (b *bench) run(ctx context.Context, only, peers []string, name string) (err
 		return err
 	}
 	b.report.Latency = ms(b.latency)
-	ctx, stop := context.WithCancel(ctx)
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx)) // longer than any mount
 	defer b.servers.Wait()
 	defer stop()
-	if err := b.connect(ctx); err != nil {
+	if err := b.connect(serving); err != nil {
 		return err
 	}
+	b.serving = serving
 	for _, row := range rows {
 		if len(only) > 0 && !slices.Contains(only, row.name) || ctx.Err() != nil {
 			continue

@@ -211,7 +211,7 @@ func (b *bench) first(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		for range b.runs {
+		for range max(5, b.runs) {
 			if err := b.firstByte(ctx, client, bucket, c, near, nil, 0); err != nil {
 				return err
 			}

@@ -6,7 +6,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -90,11 +92,20 @@ func (s *Server) User(t testing.TB, policy string) Credentials {
 		BaseEndpoint: &s.Endpoint, Region: region, HTTPClient: s.client,
 		Credentials: credentials.NewStaticCredentialsProvider(s.AccessKey, s.SecretKey, ""),
 	})
-	out, err := client.AssumeRole(t.Context(), &sts.AssumeRoleInput{
-		Policy: &policy, RoleArn: aws.String("arn:xxx:xxx:xxx:xxxx"), RoleSessionName: aws.String("valise"),
-	})
-	if err != nil {
-		t.Fatal(err)
+	var out *sts.AssumeRoleOutput
+	for {
+		var err error
+		out, err = client.AssumeRole(t.Context(), &sts.AssumeRoleInput{
+			Policy: &policy, RoleArn: aws.String("arn:xxx:xxx:xxx:xxxx"), RoleSessionName: aws.String("valise"),
+		})
+		if err == nil {
+			break
+		}
+		// MinIO says that it is ready before it knows its users.
+		if !strings.Contains(err.Error(), "Server not initialized") {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Millisecond)
 	}
 	c := out.Credentials
 	return Credentials{AccessKey: *c.AccessKeyId, SecretKey: *c.SecretAccessKey, SessionToken: *c.SessionToken}
