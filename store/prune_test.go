@@ -252,7 +252,7 @@ func TestACommitDuringAPrune(t *testing.T) {
 				wantHead(t, plain, m.files)
 			})
 		})
-		if done {
+		if done || t.Failed() {
 			return
 		}
 	}

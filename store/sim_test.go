@@ -16,9 +16,9 @@ import (
 
 var simSeeds = flag.Int("sim", 1, "number of seeds of the simulation")
 
-// simulation is a few hosts that use one profile for some days.
+// simulation is a few hosts that use one profile for some time.
 type simulation struct {
-	days  int
+	hours int
 	hosts int
 	rough roughness
 	skew  time.Duration // that the store's clock is off, at most
@@ -27,13 +27,13 @@ type simulation struct {
 }
 
 var simulations = map[string]simulation{
-	"calm": {days: 1, hosts: 3, skew: time.Second, prune: true},
+	"calm": {hours: 12, hosts: 3, skew: time.Second, prune: true},
 	"rough": {
-		days: 2, hosts: 4, skew: 10 * time.Minute, prune: true,
+		hours: 24, hosts: 4, skew: 10 * time.Minute, prune: true,
 		rough: roughness{drop: 200, lose: 200, late: 200, suspend: 400, longest: 90 * time.Minute},
 	},
 	"clocks that tell nothing": {
-		days: 1, hosts: 4, skew: 100 * time.Hour, wild: true,
+		hours: 24, hosts: 4, skew: 100 * time.Hour, wild: true,
 		rough: roughness{drop: 100, lose: 50, late: 50, suspend: 50, longest: 5 * time.Minute},
 	},
 }
@@ -52,7 +52,7 @@ func TestSimulation(t *testing.T) {
 
 func (sim simulation) run(t *testing.T, seed uint64) {
 	w := newWorld(t)
-	end := time.Now().Add(time.Duration(sim.days) * 24 * time.Hour)
+	end := time.Now().Add(time.Duration(sim.hours) * time.Hour)
 	over := func() bool { return t.Failed() || time.Now().After(end) }
 	var actors sync.WaitGroup
 	for i := range sim.hosts {
