@@ -30,15 +30,7 @@ func (l *listing) add(ctx context.Context) error {
 			l.passedBy(l.dir)
 			return nil
 		}
-		var st unix.Stat_t
-		if err := unix.Fstatat(fd, e.name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			l.lost(l.dir.child(e.name), err)
-			continue
-		}
-		if l.again(e.name, &st) {
-			continue
-		}
-		if err := l.entry(ctx, fd, e.name, &st); err != nil {
+		if err := l.name(ctx, fd, e.name); err != nil {
 			return err
 		}
 	}
@@ -46,8 +38,32 @@ func (l *listing) add(ctx context.Context) error {
 	return nil
 }
 
-// again reports whether an entry has a row already, here or, as it was moved while the
-// walk went on, elsewhere.
+// replaced is how often an entry that is replaced while it is looked at is tried.
+const replaced = 10
+
+// name adds the entry of that name.
+func (l *listing) name(ctx context.Context, fd int, name string) error {
+	var err error
+	for range replaced {
+		var st unix.Stat_t
+		if err = unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			break
+		}
+		if l.again(name, &st) {
+			return nil
+		}
+		if err = l.entry(ctx, fd, name, &st); !errors.Is(err, errMoved) {
+			return err
+		}
+	}
+	l.lost(l.dir.child(name), err)
+	return nil
+}
+
+// again reports whether an entry has a row already, here or, as a directory that was
+// moved while the walk went on, elsewhere. Of a file that was met before the later place
+// counts: it was moved here, over another one perhaps, or the other one is deleted and
+// this one has its number.
 func (l *listing) again(name string, st *unix.Stat_t) bool {
 	if i, ok := l.rows[name]; ok {
 		if l.items[i].rec != nil || isWhiteout(st) {
@@ -60,7 +76,12 @@ func (l *listing) again(name string, st *unix.Stat_t) bool {
 		return false
 	}
 	l.disturb("a file was met twice")
-	return true
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return true
+	}
+	l.items[rec.item].void = true
+	l.s.known[st.Ino] = &record{ino: st.Ino, saved: rec.saved} // a job may have the other
+	return false
 }
 
 // entry adds what stands in upper under name.
@@ -110,7 +131,7 @@ func (l *listing) look(rec *record, fd int, name string, st *unix.Stat_t) (*vers
 func (l *listing) put(it item) {
 	it.dir = l.dir.item
 	if it.rec != nil {
-		it.rec.met = l.walk
+		it.rec.met, it.rec.item = l.walk, len(l.items)
 	}
 	l.items = append(l.items, it)
 }
@@ -204,6 +225,9 @@ func (l *listing) file(ctx context.Context, fd int, name string, st *unix.Stat_t
 		return nil
 	}
 	opened, v, err := l.open(fd, name, st)
+	if errors.Is(err, errMoved) {
+		return err
+	}
 	if err != nil {
 		l.lost(l.dir.child(name), err)
 		return nil

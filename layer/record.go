@@ -60,6 +60,7 @@ type record struct {
 	row   uint64   // the last scan whose patch has it
 	asked uint64   // the last scan that found out now
 	met   *walk    // the walk that has a row for it
+	item  int      // that row's, of the first name
 	job   *walk    // the walk that has it read
 	db    *walk    // the walk that has it read as a database
 	torn  uint64   // the last scan that could not read it in one state

@@ -163,7 +163,7 @@ type Client struct{ http *http.Client }
 
 // takeOverTime is how long Dial waits where a socket is left of a process that died:
 // another one may be about to take its place.
-const takeOverTime = 30 * time.Second
+const takeOverTime = 5 * time.Second
 
 // Dial returns a Client of the mount at dir, or ErrNotMounted.
 func Dial(runDir, dir string) (*Client, error) {

@@ -43,11 +43,14 @@ func (s *Session) finishPending(ctx context.Context) (bool, error) {
 	if err := s.clearStale(old); err != nil {
 		return true, err
 	}
-	if old.Complete {
-		return false, s.home.drop(old)
-	}
 	s.meter = &store.Meter{Bucket: s.cfg.Bucket}
-	if s.repo, err = store.Open(ctx, store.Config{Bucket: s.meter, Log: s.log}); err != nil {
+	s.repo, err = store.Open(ctx, store.Config{Bucket: s.meter, Log: s.log})
+	switch {
+	case old.Complete && err == nil:
+		return false, s.settle(ctx, old)
+	case old.Complete:
+		return false, s.home.drop(old)
+	case err != nil:
 		return true, err
 	}
 	if err := s.takeUp(ctx, old); err != nil {

@@ -203,7 +203,7 @@ func (s *Session) begin(ctx context.Context) error {
 		}
 	}
 	if pending && old.Complete {
-		if err := s.home.drop(old); err != nil {
+		if err := s.settle(ctx, old); err != nil {
 			return err
 		}
 		pending = false
@@ -215,6 +215,20 @@ func (s *Session) begin(ctx context.Context) error {
 		return ErrGone // it died after the last save
 	}
 	return s.fresh(ctx)
+}
+
+// settle ends a mount that is saved and died before it had given everything back: who
+// comes next need not wait for the end of its lease.
+func (s *Session) settle(ctx context.Context, old state) error {
+	lease, err := s.repo.Acquire(ctx, s.claim(old.Mount))
+	if err == nil {
+		err = lease.Release(ctx)
+	}
+	var held *store.HeldError
+	if err = errors.Join(err, s.repo.Unpin(ctx, old.Mount)); err != nil && !errors.As(err, &held) {
+		s.log.Warn("giving back what a mount had", "url", s.cfg.URL, "error", err)
+	}
+	return s.home.drop(old)
 }
 
 // acquire takes the lease as Config.OnHeld says.

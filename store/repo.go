@@ -60,17 +60,27 @@ func Open(ctx context.Context, cfg Config) (*Repo, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := cfg.Bucket.Get(ctx, keyProfile)
-	if err != nil {
-		err = r.absent(ctx, err)
-	} else {
-		err = r.read(data)
-	}
-	if err != nil {
+	if err := r.open(ctx); err != nil {
 		r.Close()
 		return nil, err
 	}
 	return r, nil
+}
+
+func (r *Repo) open(ctx context.Context) error {
+	for slow := (retry{}); ; {
+		data, err := r.bucket.Get(ctx, keyProfile)
+		if err == nil {
+			return r.read(data)
+		}
+		if err := r.absent(ctx, err); err != nil {
+			return err
+		}
+		// Another host has just made it.
+		if err := slow.wait(ctx, fmt.Sprintf("open profile: %s is there and not found", keyProfile)); err != nil {
+			return err
+		}
+	}
 }
 
 // OpenOrCreate returns the profile in the bucket; where there is none, it makes an
@@ -110,8 +120,9 @@ func newRepo(cfg Config) (*Repo, error) {
 	return r, nil
 }
 
-// absent tells whether a Get of valise.json failed because there is none. A listing
-// decides: a store may answer 403 or 404 for other reasons.
+// absent says what it means that a Get of valise.json failed: ErrNoProfile if there is
+// none, nil if it was not found and is there. A listing decides: a store may answer
+// 403 or 404 for other reasons.
 func (r *Repo) absent(ctx context.Context, err error) error {
 	if !errors.Is(err, ErrNotExist) && !errors.Is(err, ErrDenied) {
 		return fmt.Errorf("open profile: %w", err)
@@ -120,10 +131,12 @@ func (r *Repo) absent(ctx context.Context, err error) error {
 	switch {
 	case listErr != nil:
 		return fmt.Errorf("open profile: %w", errors.Join(err, listErr))
-	case len(page.Objects) > 0 && page.Objects[0].Key == keyProfile:
+	case len(page.Objects) == 0 || page.Objects[0].Key != keyProfile:
+		return ErrNoProfile
+	case errors.Is(err, ErrDenied):
 		return fmt.Errorf("open profile: %s is there and cannot be read: %w", keyProfile, err)
 	}
-	return ErrNoProfile
+	return nil
 }
 
 func (r *Repo) read(data []byte) error {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"valise/store"
 	"valise/store/storetest"
@@ -40,6 +41,19 @@ func TestRacingCreatorsAgree(t *testing.T) {
 			t.Errorf("host %d: got profile %q, want %q", i, got, want)
 		}
 	}
+}
+
+// Another host makes the profile between the question for it and the listing.
+func TestOpenWhileItIsMade(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		plain := &storetest.Memory{}
+		want := ""
+		hook := &hooked{Bucket: plain}
+		hook.after = once(storetest.Get, "valise.json", func() { want = open(t, plain).ID() })
+		if got := open(t, hook).ID(); got != want {
+			t.Errorf("got profile %q, want %q", got, want)
+		}
+	})
 }
 
 func TestOpen(t *testing.T) {

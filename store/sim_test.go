@@ -29,11 +29,11 @@ type simulation struct {
 var simulations = map[string]simulation{
 	"calm": {hours: 12, hosts: 3, skew: time.Second, prune: true},
 	"rough": {
-		hours: 24, hosts: 4, skew: 10 * time.Minute, prune: true,
+		hours: 16, hosts: 4, skew: 10 * time.Minute, prune: true,
 		rough: roughness{drop: 200, lose: 200, late: 200, suspend: 400, longest: 90 * time.Minute},
 	},
 	"clocks that tell nothing": {
-		hours: 24, hosts: 4, skew: 100 * time.Hour, wild: true,
+		hours: 16, hosts: 4, skew: 100 * time.Hour, wild: true,
 		rough: roughness{drop: 100, lose: 50, late: 50, suspend: 50, longest: 5 * time.Minute},
 	},
 }

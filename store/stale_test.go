@@ -170,11 +170,7 @@ func TestNotFoundIsNoProof(t *testing.T) {
 					_, err = begin(t.Context(), r, store.Claim{Host: "b", Mount: "b-mount"})
 					return err
 				}()
-				if key == "valise.json" {
-					wantErr(t, err, store.ErrNotExist)
-				} else {
-					wantErr(t, err, store.ErrUnavailable)
-				}
+				wantErr(t, err, store.ErrUnavailable)
 				if got := len(keys(t, plain, "")); got < before {
 					t.Errorf("got %d objects, want the %d that there were", got, before)
 				}

@@ -205,7 +205,7 @@ func (m *model) step() {
 	}
 	s := steps[m.rnd.IntN(len(steps))]
 	// Directories at long paths are not renamed, which is documented.
-	if p == "." || to == "." || strings.Count(p+to, "/") > 12 || m.isLinked(p) || m.isLinked(to) {
+	if p == "." || to == "." || strings.Count(p+to, "/") > 12 || m.isLinked(p) || m.isLinked(p+"~") || m.isLinked(to) {
 		return
 	}
 	seed := m.rnd.Uint64()

@@ -3,6 +3,8 @@
 package s3_test
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -91,6 +93,15 @@ func (h *host) cleanUp() {
 			_ = unix.Unmount(m.Mountpoint, unix.MNT_DETACH)
 		}
 	}
+	if err := os.Remove(h.socket()); err == nil && !h.t.Failed() {
+		h.t.Errorf("left behind: %s", h.socket())
+	}
+}
+
+// socket is what the process that serves the mount listens on.
+func (h *host) socket() string {
+	sum := sha256.Sum256([]byte(h.dir))
+	return filepath.Join(session.DefaultRunDir, hex.EncodeToString(sum[:12])+".sock")
 }
 
 // mount is a running `valise mount`.
@@ -113,7 +124,7 @@ func (h *host) mount(flags ...string) *mount {
 // start runs the command and does not wait.
 func (h *host) start(flags ...string) *mount {
 	h.t.Helper()
-	args := append([]string{"mount", "--state-dir", h.state, "--host", h.name, "--sync-interval", "1h", "--patience", "20s"}, flags...)
+	args := append([]string{"mount", "--state-dir", h.state, "--host", h.name, "--sync-interval", "1h", "--patience", "1m"}, flags...)
 	m := &mount{host: h, t: h.t, stale: h.mounted()}
 	m.process = start(h.t, h.env, append(args, h.url, h.dir)...)
 	h.t.Cleanup(m.cleanUp)
@@ -176,7 +187,7 @@ func (m *mount) end() {
 // wants waits for the end of the process and compares its exit code.
 func (m *mount) wants(code int) {
 	m.t.Helper()
-	if got := m.wait(m.t, time.Minute); got != code {
+	if got := m.wait(m.t, 2*time.Minute); got != code {
 		m.t.Fatalf("valise mount: got exit code %d, want %d:\n%s", got, code, m.output())
 	}
 }
