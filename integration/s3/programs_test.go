@@ -180,9 +180,11 @@ func TestChromium(t *testing.T) {
 	if got := visit(a); !strings.Contains(got, "before: kept") {
 		t.Fatalf("the second visit: got %q", got)
 	}
+	want := list(t, a.dir)
 	m.end()
 	b := p.host("b")
 	m = b.mount("--filter", "")
+	same(t, "the browser's profile on another host", list(t, b.dir), want)
 	if got := visit(b); !strings.Contains(got, "before: kept") {
 		t.Errorf("on another host: got %q, want what the page had stored", got)
 	}
