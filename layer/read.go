@@ -102,11 +102,13 @@ func (j *job) attempt(ctx context.Context, lock bool) (whole bool, err error) {
 	if lock && !quiet {
 		first := j.files[0]
 		locks, err = j.db.lock(ctx, first.fd, first.rec.stuck)
-		if first.rec.stuck = errors.Is(err, errLocked); err != nil {
+		switch first.rec.stuck = errors.Is(err, errLocked); {
+		case err == nil:
+			defer locks.release()
+			copying.deadline = locks.deadline
+		case !errors.Is(err, errUnready): // else nobody may be at work on it
 			return false, err
 		}
-		defer locks.release()
-		copying.deadline = locks.deadline
 	}
 	if err = j.begin(); err == nil {
 		complete := j.db == nil || j.db.complete(j.files, locks)

@@ -29,11 +29,19 @@ const (
 )
 
 // errLocked says that a database was in use for longer than a scan waits, or its locks
-// cannot be taken.
-var errLocked = errors.New("the database is locked")
+// cannot be taken. errUnready says that this was so at this moment, as its files were
+// being made or replaced.
+var (
+	errLocked  = errors.New("the database is locked")
+	errUnready = errors.New("the database is being opened or replaced")
+)
 
-// lockTime is how long a database may be locked, and be waited for.
-const lockTime = time.Second
+// lockTime is how long a database may be locked, and be waited for; logTime is how long
+// it may be locked if it has a write-ahead log, whose writers need not wait.
+const (
+	lockTime = time.Second
+	logTime  = 30 * time.Second
+)
 
 // database is an SQLite database in upper, and the way to it in the merged home. Locks
 // are taken there, on the files as users have them open: overlayfs passes no locks on to
@@ -82,6 +90,9 @@ func (d *database) lock(ctx context.Context, upper int, stuck bool) (*locks, err
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
+		if errors.Is(err, errMoved) || errors.Is(err, unix.ENOENT) {
+			return nil, fmt.Errorf("%w: %w", errUnready, err)
+		}
 		return nil, fmt.Errorf("%w: %w", errLocked, err)
 	}
 	return l, nil
@@ -107,22 +118,23 @@ func (d *database) take(ctx context.Context, l *locks, upper int) error {
 			return err
 		}
 	}
-	if err := sameFile(file, upper); err != nil {
-		return err
-	}
 	var head [20]byte
 	if n, err := readFull(upper, head[:], 0); err != nil || n < len(head) {
 		return errors.Join(err, errMoved)
 	}
 	if head[18] != 2 && head[19] != 2 { // no write-ahead log
 		l.reserved = isLocked(file, reservedByte)
-		return nil
+	} else if err := d.takeLog(ctx, l, dir); err != nil {
+		return err
+	} else {
+		l.deadline = time.Now().Add(logTime)
 	}
-	return d.takeLog(ctx, l, dir)
+	return sameFile(file, upper) // now that nobody may write to it
 }
 
 // takeLog takes the locks of the write-ahead log. Its index must be in upper already,
-// as it is where anybody uses the log: opening it for locks copies nothing then.
+// as it is where anybody uses the log: opening it for locks copies nothing then. It is
+// not there yet while the first one opens the database.
 func (d *database) takeLog(ctx context.Context, l *locks, dir int) error {
 	var st unix.Stat_t
 	if err := unix.Fstatat(d.dir, d.name+shmSuffix, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
