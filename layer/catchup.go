@@ -48,6 +48,43 @@ func (w *walk) catchUp(ctx context.Context) error {
 	return nil
 }
 
+// lookAgain adds what stands now at the places of files that were met elsewhere later,
+// where a row is missing: the file that was there may have been replaced, and its number
+// be that of another one. Files that are replaced again and again could keep it busy for
+// ever, so in the end it takes what it sees.
+func (w *walk) lookAgain(ctx context.Context) error {
+	if len(w.displaced) == 0 {
+		return nil
+	}
+	dirs, rows, seen := map[int]*dir{}, map[place]int{}, 0
+	for _, d := range w.order {
+		dirs[d.item] = d
+	}
+	enough := 2 * len(w.displaced)
+	for i := 0; i < len(w.displaced); i++ {
+		for ; seen < len(w.items); seen++ {
+			rows[place{w.items[seen].dir, w.items[seen].name}] = seen
+		}
+		at := w.displaced[i]
+		d := dirs[at.dir]
+		if row := rows[at]; d == nil || w.items[at.dir].void || !w.items[row].void {
+			continue
+		}
+		w.doubling = i >= enough
+		fd, err := w.dirs.get(d)
+		if err != nil {
+			w.lost(d.path(), err)
+			continue
+		}
+		l := &listing{walk: w, dir: d, prefix: w.prefix(d)}
+		if err := l.name(ctx, fd, at.name); err != nil {
+			return err
+		}
+	}
+	w.doubling = true
+	return w.listAll(ctx)
+}
+
 // passedBy takes back the rows of a directory that was moved before all below it was
 // listed, so that it is met again where it is now.
 func (w *walk) passedBy(d *dir) {

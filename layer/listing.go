@@ -63,7 +63,7 @@ func (l *listing) name(ctx context.Context, fd int, name string) error {
 // again reports whether an entry has a row already, here or, as a directory that was
 // moved while the walk went on, elsewhere. Of a file that was met before the later place
 // counts: it was moved here, over another one perhaps, or the other one is deleted and
-// this one has its number.
+// this one has its number. What stands at the earlier place by now is looked at later.
 func (l *listing) again(name string, st *unix.Stat_t) bool {
 	if i, ok := l.rows[name]; ok {
 		if l.items[i].rec != nil || isWhiteout(st) {
@@ -79,7 +79,11 @@ func (l *listing) again(name string, st *unix.Stat_t) bool {
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		return true
 	}
-	l.items[rec.item].void = true
+	if !l.doubling {
+		it := &l.items[rec.item]
+		it.void = true
+		l.displaced = append(l.displaced, place{it.dir, it.name})
+	}
 	l.s.known[st.Ino] = &record{ino: st.Ino, saved: rec.saved} // a job may have the other
 	return false
 }

@@ -23,6 +23,12 @@ type item struct {
 	void   bool // it turned out to be wrong
 }
 
+// place is an entry: the item of its directory, and its name there.
+type place struct {
+	dir  int
+	name string
+}
+
 // walk goes once over upper, from the root down, and has read what is not known.
 type walk struct {
 	s     *Scanner
@@ -33,6 +39,9 @@ type walk struct {
 	order []*dir // in which they were listed
 	todo  []*dir // to be listed, the next one last
 	buf   []byte
+
+	displaced []place // where files were that were met elsewhere later
+	doubling  bool    // of a file that is met twice both places count
 
 	moved  []tree.Node       // directories of the base that have another path now
 	closed map[tree.Node]int // those that are not looked into, with their items
@@ -61,6 +70,9 @@ func (w *walk) run(ctx context.Context, last bool) error {
 	err := w.walk(ctx)
 	if err == nil && last {
 		err = w.catchUp(ctx)
+	}
+	if err == nil && last {
+		err = w.lookAgain(ctx)
 	}
 	if jobErr := w.jobs.Wait(); jobErr != nil {
 		return jobErr // it ended the walk too
@@ -130,11 +142,16 @@ func (w *walk) list(ctx context.Context, d *dir, rows map[string]int) error {
 		w.skip(d.path(), err)
 		return nil
 	}
-	l := &listing{walk: w, dir: d, entries: entries, rows: rows, first: len(w.todo)}
-	if !w.s.Filter.empty() && d.parent != nil {
-		l.prefix = d.path() + "/"
-	}
+	l := &listing{walk: w, dir: d, prefix: w.prefix(d), entries: entries, rows: rows, first: len(w.todo)}
 	return l.add(ctx)
+}
+
+// prefix is what the filter sees before the names in d.
+func (w *walk) prefix(d *dir) string {
+	if w.s.Filter.empty() || d.parent == nil {
+		return ""
+	}
+	return d.path() + "/"
 }
 
 // verify checks that the directories are as they were before they were listed. As none

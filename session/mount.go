@@ -13,7 +13,7 @@ import (
 	"valise/store"
 )
 
-// mount shows the base with the upper on it at Dir, or takes over what a process that
+// mount shows the base with the upper on it at Dir, or goes on with what a process that
 // died had mounted there.
 func (s *Session) mount(ctx context.Context) error {
 	if err := s.openCache(); err != nil {
@@ -23,18 +23,18 @@ func (s *Session) mount(ctx context.Context) error {
 		return err
 	}
 	lower, upper := s.home.file("lower"), s.home.layer(s.state.Mount, "upper")
-	if err := os.MkdirAll(lower, 0o700); err != nil {
-		return err
-	}
 	s.stack = &layer.Stack{Lower: lower, Upper: upper, Work: s.home.layer(s.state.Mount, "work"), Target: s.cfg.Dir}
 	if err := s.listen(ctx); err != nil {
 		return err
 	}
-	err := s.serve(lower)
-	if s.cfg.resumes() {
-		return s.resumed(err)
+	if s.server != nil {
+		s.content.arrive(s.packs)
+		return nil
 	}
-	if err != nil {
+	if err := os.MkdirAll(lower, 0o700); err != nil {
+		return err
+	}
+	if err := s.serve(lower, s.packs); err != nil {
 		return err
 	}
 	if err := s.stack.Mount(); err != nil {
@@ -69,7 +69,7 @@ func (s *Session) mountReadOnly(ctx context.Context) error {
 	if err := s.listen(ctx); err != nil {
 		return err
 	}
-	err = s.serve(s.cfg.Dir)
+	err = s.serve(s.cfg.Dir, s.packs)
 	if s.cfg.resumes() {
 		return s.resumed(err)
 	}
@@ -85,8 +85,8 @@ func (s *Session) openCache() (err error) {
 }
 
 // serve mounts the lower, or goes on serving it.
-func (s *Session) serve(dir string) error {
-	cfg := fusefs.Config{Tree: s.base, Content: s.packs, Generation: s.state.Base.Seq + 1, Patience: s.cfg.Patience, Name: "valise", Log: s.log}
+func (s *Session) serve(dir string, content fusefs.Content) error {
+	cfg := fusefs.Config{Tree: s.base, Content: content, Generation: s.state.Base.Seq + 1, Patience: s.cfg.Patience, Name: "valise", Log: s.log}
 	var err error
 	if s.cfg.resumes() {
 		s.server, err = fusefs.Resume(cfg, dir, s.cfg.Files[fileDevice], s.cfg.Init)
@@ -303,9 +303,6 @@ func (s *Session) release() error {
 		if scanner != nil {
 			errs = append(errs, scanner.Close())
 		}
-	}
-	if s.socket != nil && s.server == nil {
-		errs = append(errs, s.hangUp()) // nobody will serve it
 	}
 	if s.packs != nil {
 		s.packs.Close()

@@ -13,7 +13,9 @@ import (
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
+	"valise/fusefs"
 	"valise/store"
+	"valise/tree"
 )
 
 // The places in Config.Files; a read-only mount has no lock.
@@ -86,6 +88,62 @@ func (s *Session) recall() error {
 		s.cfg.ReadOnly, s.state = true, r.State
 	}
 	return nil
+}
+
+// serveAgain goes on serving the lower of a mount that is in use, before anything is
+// asked of the store: while the lower does not answer, a directory that is being copied
+// up holds the lock that all renames from one directory to another need, on the whole of
+// the upper's file system. Content follows with s.content.
+func (s *Session) serveAgain() error {
+	if !s.cfg.resumes() {
+		return nil
+	}
+	old, pending, err := s.home.load()
+	if err != nil || !pending || old.Complete {
+		return err
+	}
+	s.state = old
+	if err := s.mapBase(); err != nil {
+		return err
+	}
+	s.content = &awaited{ready: make(chan struct{})}
+	return s.resumed(s.serve(s.home.file("lower"), s.content))
+}
+
+// awaited is content that is not there yet: who asks for it waits.
+type awaited struct {
+	ready   chan struct{} // closed after content is set
+	content fusefs.Content
+}
+
+func (a *awaited) arrive(c fusefs.Content) {
+	a.content = c
+	close(a.ready)
+}
+
+func (a *awaited) wait(ctx context.Context) error {
+	select {
+	case <-a.ready:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Block implements fusefs.Content.
+func (a *awaited) Block(ctx context.Context, b tree.Blob, packSize uint32) ([]byte, error) {
+	if err := a.wait(ctx); err != nil {
+		return nil, err
+	}
+	return a.content.Block(ctx, b, packSize)
+}
+
+// Prefetch implements fusefs.Content.
+func (a *awaited) Prefetch(ctx context.Context, id tree.PackID, size uint32) error {
+	if err := a.wait(ctx); err != nil {
+		return err
+	}
+	return a.content.Prefetch(ctx, id, size)
 }
 
 // persist does what needs the store. A mount that is in use is not given up because the

@@ -89,17 +89,18 @@ func (c *Config) defaults() {
 
 // Session is a mounted profile.
 type Session struct {
-	cfg    Config
-	log    *slog.Logger
-	meter  *store.Meter
-	repo   *store.Repo
-	lease  *store.Lease // nil when read-only
-	home   *home        // nil when read-only
-	base   *tree.Tree
-	packs  *cache.Cache
-	server *fusefs.Server
-	stack  *layer.Stack // nil when read-only
-	socket net.Listener // of Control, nil without one
+	cfg     Config
+	log     *slog.Logger
+	meter   *store.Meter
+	repo    *store.Repo
+	lease   *store.Lease // nil when read-only
+	home    *home        // nil when read-only
+	base    *tree.Tree
+	packs   *cache.Cache
+	server  *fusefs.Server
+	content *awaited     // of the server, if the mount is taken over
+	stack   *layer.Stack // nil when read-only
+	socket  net.Listener // of Control, nil without one
 
 	work    context.Context // ends the goroutines
 	stop    context.CancelFunc
@@ -140,6 +141,9 @@ func Open(ctx context.Context, cfg Config) (*Session, error) {
 		if cfg.resumes() && !errors.Is(err, ErrGone) {
 			err = s.abandon(err)
 		}
+		if s.socket != nil {
+			err = errors.Join(err, s.hangUp()) // nobody will serve it
+		}
 		return nil, errors.Join(err, s.release())
 	}
 	s.start()
@@ -159,6 +163,9 @@ func (s *Session) open(ctx context.Context) error {
 		var err error
 		if s.home, err = openHome(HomePath(s.cfg.StateDir, s.cfg.URL), s.cfg.lock()); err != nil {
 			return fmt.Errorf("mount %s: %w", s.cfg.URL, err)
+		}
+		if err := s.serveAgain(); err != nil {
+			return err
 		}
 		if err := layer.CheckUpper(s.home.path); err != nil {
 			return err
@@ -342,8 +349,10 @@ func (s *Session) takeUp(ctx context.Context, old state) error {
 	if err := s.home.save(s.state); err != nil {
 		return err
 	}
-	if err := s.mapBase(); err != nil {
-		return err
+	if s.base == nil {
+		if err := s.mapBase(); err != nil {
+			return err
+		}
 	}
 	if err := s.home.makeLayer(old.Mount, s.base); err != nil {
 		return err

@@ -5,8 +5,10 @@ package s3_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
+	"slices"
 	"testing"
 	"time"
 
@@ -185,7 +187,9 @@ func TestStoreAwayAtTheEnd(t *testing.T) {
 	}
 }
 
-// TestWorkerKilledWhileStoreAway: the mount outlives its worker without the store, too.
+// TestWorkerKilledWhileStoreAway: whatever is not content is answered at once again. If
+// it were not, a file that is being copied up would hold the lock of all renames on the
+// file system where the state is.
 func TestWorkerKilledWhileStoreAway(t *testing.T) {
 	t.Parallel()
 	r, m := newRemote(t)
@@ -193,6 +197,17 @@ func TestWorkerKilledWhileStoreAway(t *testing.T) {
 	write(t, r.host.path("new"), "new")
 	r.path.Down(t)
 	m.killWorker()
+	must(t, os.WriteFile("/proc/sys/vm/drop_caches", []byte("2"), 0o200))
+	copied := make(chan error, 1)
+	go func() { copied <- os.Chmod(r.host.path("file5"), 0o600) }()
+	select {
+	case err := <-copied:
+		must(t, err)
+	case <-time.After(20 * time.Second):
+		r.path.Up(t)
+		t.Fatalf("chmod of a file of the snapshot waited for the store: %v", <-copied)
+	}
+	wantNames(t, r.dir, append(slices.Sorted(maps.Keys(r.content)), "new")...)
 	write(t, r.host.path("new"), "newer")
 	wantFile(t, r.host.path("new"), "newer")
 	r.path.Up(t)

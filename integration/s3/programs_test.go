@@ -158,34 +158,25 @@ func TestGoBuild(t *testing.T) {
 // TestChromium keeps a browser's profile in the home: what a page stored is there on
 // another host.
 func TestChromium(t *testing.T) {
-	chromium := program(t, "chromium")
 	p := newProfile(t)
 	page := p.mkdir("page") + "/page.html"
 	write(t, page, `<body><script>
 		document.body.textContent = "before: " + localStorage.getItem("key");
 		localStorage.setItem("key", "kept");
 	</script>`)
-	visit := func(h *host) string {
-		t.Helper()
-		// It writes what it keeps when it ends in good order, which takes a moment of
-		// the page's time.
-		return shell(t, h.dir, fmt.Sprintf(`%s --headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run \
-			--user-data-dir="$PWD/chromium" --virtual-time-budget=2000 --dump-dom file://%s 2>/dev/null`, chromium, page), "HOME="+p.dir)
-	}
 	a := p.host("a")
 	m := a.mount("--filter", "")
-	if got := visit(a); !strings.Contains(got, "before: null") {
-		t.Fatalf("the first visit: got %q", got)
-	}
-	if got := visit(a); !strings.Contains(got, "before: kept") {
-		t.Fatalf("the second visit: got %q", got)
+	for _, want := range []string{"before: null", "before: kept"} {
+		if got := visit(t, a, page, "before: "); got != want {
+			t.Fatalf("got %q, want %q", got, want)
+		}
 	}
 	want := list(t, a.dir)
 	m.end()
 	b := p.host("b")
 	m = b.mount("--filter", "")
 	same(t, "the browser's profile on another host", list(t, b.dir), want)
-	if got := visit(b); !strings.Contains(got, "before: kept") {
+	if got := visit(t, b, page, "before: "); got != "before: kept" {
 		t.Errorf("on another host: got %q, want what the page had stored", got)
 	}
 	m.end()

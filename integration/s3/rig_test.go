@@ -155,8 +155,7 @@ func (m *mount) cleanUp() {
 		if !m.t.Failed() {
 			m.t.Error("the test left valise mount running")
 		}
-		m.killWorker()
-		m.kill()
+		m.killAll() // at once: the supervisor would start another worker
 	}
 }
 

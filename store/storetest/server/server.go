@@ -79,8 +79,24 @@ func (s *Server) Bucket(t testing.TB, name string) {
 		BaseEndpoint: &s.Endpoint, UsePathStyle: true, Region: region, HTTPClient: s.client,
 		Credentials: credentials.NewStaticCredentialsProvider(s.AccessKey, s.SecretKey, ""),
 	})
-	if _, err := client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &name}); err != nil {
-		t.Fatal(err)
+	patiently(t, func() error {
+		_, err := client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &name})
+		return err
+	})
+}
+
+// patiently does what needs all of MinIO, which says that it is ready before it is.
+func patiently(t testing.TB, do func() error) {
+	t.Helper()
+	for {
+		err := do()
+		if err == nil {
+			return
+		}
+		if !strings.Contains(strings.ToLower(err.Error()), "server not initialized") {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Millisecond)
 	}
 }
 
@@ -93,20 +109,12 @@ func (s *Server) User(t testing.TB, policy string) Credentials {
 		Credentials: credentials.NewStaticCredentialsProvider(s.AccessKey, s.SecretKey, ""),
 	})
 	var out *sts.AssumeRoleOutput
-	for {
-		var err error
+	patiently(t, func() (err error) {
 		out, err = client.AssumeRole(t.Context(), &sts.AssumeRoleInput{
 			Policy: &policy, RoleArn: aws.String("arn:xxx:xxx:xxx:xxxx"), RoleSessionName: aws.String("valise"),
 		})
-		if err == nil {
-			break
-		}
-		// MinIO says that it is ready before it knows its users.
-		if !strings.Contains(err.Error(), "Server not initialized") {
-			t.Fatal(err)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+		return err
+	})
 	c := out.Credentials
 	return Credentials{AccessKey: *c.AccessKeyId, SecretKey: *c.SecretAccessKey, SessionToken: *c.SessionToken}
 }
