@@ -84,9 +84,7 @@ func (v *view) options() *fuse.MountOptions {
 		ExplicitDataCacheControl: true, // a page never becomes stale
 		EnableAcl:                v.acls,
 		DisableSplice:            true, // content is in memory
-		// By file handles overlayfs finds, of a file it has copied up, the inode number it
-		// had before and, of several names of it, that they are one file.
-		ExtraCapabilities: fuse.CAP_NO_OPENDIR_SUPPORT | fuse.CAP_EXPORT_SUPPORT,
+		ExtraCapabilities:        fuse.CAP_NO_OPENDIR_SUPPORT,
 		// Passthrough would count as a file system stacked on another, and leave one
 		// overlayfs above this one instead of two.
 		DisabledCapabilities: fuse.CAP_PASSTHROUGH,

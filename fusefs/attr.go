@@ -10,7 +10,7 @@ import (
 )
 
 // Lookup answers that a name is not there with node 0, which the kernel remembers; it
-// would not remember ENOENT. It finds "." of any file and ".." for file handles.
+// would not remember ENOENT.
 func (v *view) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
 	v.requests.add(opLookup)
 	dir, ok := v.node(in.NodeId)
@@ -19,12 +19,6 @@ func (v *view) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *fu
 		return fuse.Status(syscall.ESTALE)
 	case len(name) > maxName:
 		return fuse.Status(syscall.ENAMETOOLONG)
-	case name == ".":
-		v.entry(dir, out)
-		return fuse.OK
-	case name == "..":
-		v.entry(v.tree.Parent(dir), out)
-		return fuse.OK
 	}
 	out.SetEntryTimeout(forever)
 	if n, ok := v.tree.Lookup(dir, []byte(name)); ok {

@@ -15,9 +15,6 @@
 // EINTR, or when Config.Patience is over or the block cannot be had, with EIO; never
 // with wrong data.
 //
-// File handles hold as long as the snapshot: in every mount of it, whatever the kernel has
-// forgotten. overlayfs writes down those of the files that it copies up.
-//
 // The file system outlives its process: whoever holds a duplicate of the device
 // (Server.Device) and the kernel's first request (Server.Init) can Resume it in a new
 // one. Open files, working directories and requests under way go on. Requests that the
