@@ -29,8 +29,10 @@
 //
 // What users see of overlayfs, and this package does not hide: writing to one name of a
 // file with several names that the snapshot holds separates the names (index=off, since
-// an index ties upper to its lower's file handles), and a directory whose path is longer
-// than 256 bytes cannot be renamed (EXDEV; mv copies it then).
+// an index ties upper to its lower's file handles); a file of the snapshot that is given
+// a further name may show two inode numbers when the kernel has forgotten it; and a
+// directory whose path is longer than 256 bytes cannot be renamed (EXDEV; mv copies it
+// then).
 //
 // It needs the rights of root, with CAP_SYS_ADMIN, CAP_LEASE and CAP_MKNOD where they
 // are limited; CheckUpper tells what is missing.

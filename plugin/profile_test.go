@@ -175,10 +175,10 @@ func TestADeletionIsFinishedAfterACrash(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, found, err := r.discard(t.Context(), p); err != nil || !found {
+	r.crash()
+	if _, found, err := r.discard(t.Context(), p); err != nil || !found { // the last it did
 		t.Fatalf("discard: %t, %v", found, err)
 	}
-	r.crash()
 	if len(r.leftovers()) != 1 {
 		t.Fatalf("leftovers: %v, want one", r.leftovers())
 	}

@@ -84,6 +84,12 @@ func (d *Driver) unused(ctx context.Context, p place, act func() error) error {
 // went is durable before it goes, so that no crash leaves it lying there unknown.
 func (d *Driver) discard(ctx context.Context, p place) (item trash, found bool, err error) {
 	item = newTrash(p)
+	// Whoever deletes what is noted waits until it is there.
+	unlock, err := d.locks.lock(ctx, item.ID)
+	if err != nil {
+		return item, false, err
+	}
+	defer unlock()
 	err = d.guarded(ctx, p, func(ctx context.Context, root *beneath.Node) error {
 		parent, err := root.Open(path.Dir(p.rel))
 		if err == nil {

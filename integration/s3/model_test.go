@@ -78,10 +78,11 @@ type model struct {
 	kills   int // of the mount's worker
 	log     []string
 
-	// linked are the twin's inodes that have several names in the snapshot that is
-	// mounted. Writing to one name separates it from the others there, which is
-	// documented, and not in the twin. So they are only removed.
-	linked map[uint64]bool
+	// inSnapshot are the twin's inodes in the snapshot that is mounted, with their numbers of
+	// names. Of several names writing to one separates it from the others there, which is
+	// documented, and not in the twin: so they are only removed. A further name given to
+	// one may be taken for another file, which is documented, too: so none is given.
+	inSnapshot map[uint64]uint64
 }
 
 func (m *model) note(format string, args ...any) {
@@ -96,17 +97,16 @@ func (m *model) mount() {
 	m.mounted, m.kills = m.host.mount("--sync-interval", "1s"), 0
 }
 
-// freeze notes what has several names in the snapshot that will be mounted.
+// freeze notes what is in the snapshot that will be mounted.
 func (m *model) freeze() {
-	m.linked = map[uint64]bool{}
+	m.inSnapshot = map[uint64]uint64{}
 	must(m.t, filepath.WalkDir(m.plain, func(path string, e os.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
 			return err
 		}
-		if st, err := lstat(path); err == nil && st.Nlink > 1 {
-			m.linked[st.Ino] = true
-		}
-		return nil
+		st, err := lstat(path)
+		m.inSnapshot[st.Ino] = st.Nlink
+		return err
 	}))
 }
 
@@ -205,7 +205,8 @@ func (m *model) step() {
 	}
 	s := steps[m.rnd.IntN(len(steps))]
 	// Directories at long paths are not renamed, which is documented.
-	if p == "." || to == "." || strings.Count(p+to, "/") > 12 || m.isLinked(p) || m.isLinked(p+"~") || m.isLinked(to) {
+	if p == "." || to == "." || strings.Count(p+to, "/") > 12 || m.names(p) > 1 || m.names(p+"~") > 1 || m.names(to) > 1 ||
+		s.name == "link" && m.names(p) > 0 {
 		return
 	}
 	seed := m.rnd.Uint64()

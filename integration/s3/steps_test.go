@@ -13,10 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// isLinked reports whether a path is one of several names in the mounted snapshot.
-func (m *model) isLinked(rel string) bool {
+// names is how many names a file had in the mounted snapshot, 0 if it is not of that.
+func (m *model) names(rel string) uint64 {
 	st, err := lstat(filepath.Join(m.plain, rel))
-	return err == nil && m.linked[st.Ino]
+	if err != nil {
+		return 0
+	}
+	return m.inSnapshot[st.Ino]
 }
 
 // die gives the same numbers to the two sides of a step.
