@@ -29,8 +29,7 @@ func Finish(ctx context.Context, cfg Config) (bool, error) {
 }
 
 func (s *Session) finishPending(ctx context.Context) (bool, error) {
-	var err error
-	if s.home, err = openHome(HomePath(s.cfg.StateDir, s.cfg.URL), s.cfg.lock()); err != nil {
+	if err := s.openHome(); err != nil {
 		return false, err
 	}
 	if err := s.clearSocket(); err != nil {
@@ -73,13 +72,17 @@ func (s *Session) finishPending(ctx context.Context) (bool, error) {
 // Pending returns the status of the profiles in stateDir that have unsaved changes and
 // are not mounted.
 func Pending(stateDir string) ([]Status, error) {
-	files, err := filepath.Glob(filepath.Join(stateDir, "s3", "*", "state.json"))
-	if err != nil {
+	profiles, err := os.ReadDir(filepath.Join(stateDir, "s3"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
 	var out []Status
-	for _, name := range files {
-		h, err := openHome(filepath.Dir(name), nil)
+	for _, profile := range profiles {
+		dir := filepath.Join(stateDir, "s3", profile.Name())
+		if !exists(filepath.Join(dir, "state.json")) {
+			continue
+		}
+		h, err := openHome(dir, nil)
 		if errors.Is(err, ErrLocked) || errors.Is(err, os.ErrNotExist) {
 			continue
 		}

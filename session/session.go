@@ -160,8 +160,7 @@ func (s *Session) open(ctx context.Context) error {
 		open = store.Open
 	}
 	if !s.cfg.ReadOnly {
-		var err error
-		if s.home, err = openHome(HomePath(s.cfg.StateDir, s.cfg.URL), s.cfg.lock()); err != nil {
+		if err := s.openHome(); err != nil {
 			return fmt.Errorf("mount %s: %w", s.cfg.URL, err)
 		}
 		if err := s.serveAgain(); err != nil {
@@ -196,6 +195,16 @@ func (s *Session) open(ctx context.Context) error {
 		return fmt.Errorf("mount %s: %w", s.cfg.URL, err)
 	}
 	return s.mount(ctx)
+}
+
+// openHome takes the profile's directory; whoever asks for its status has it for a moment.
+func (s *Session) openHome() (err error) {
+	for end := time.Now().Add(time.Second); ; time.Sleep(10 * time.Millisecond) {
+		s.home, err = openHome(HomePath(s.cfg.StateDir, s.cfg.URL), s.cfg.lock())
+		if !errors.Is(err, ErrLocked) || time.Now().After(end) {
+			return err
+		}
+	}
 }
 
 // begin takes the lease, decides what is mounted and makes it ready on the disk.

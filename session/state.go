@@ -175,12 +175,17 @@ func (h *home) drop(s state) error {
 	if !s.Complete {
 		return fmt.Errorf("drop %s: it is not saved", h.layer(s.Mount, ""))
 	}
-	if err := os.MkdirAll(h.file("trash"), 0o700); err != nil {
-		return err
-	}
-	err := os.Rename(h.layer(s.Mount, ""), filepath.Join(h.file("trash"), s.Mount))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	for there := true; there; {
+		if err := os.MkdirAll(h.file("trash"), 0o700); err != nil {
+			return err
+		}
+		err := os.Rename(h.layer(s.Mount, ""), filepath.Join(h.file("trash"), s.Mount))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		// The layer may be gone since a crash, or the trash since another's emptyTrash.
+		_, err = os.Lstat(h.layer(s.Mount, ""))
+		there = err == nil
 	}
 	for _, name := range []string{"state.json", "base.tree"} {
 		if err := os.Remove(h.file(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -115,9 +115,12 @@ func runWorker(ctx context.Context, cfg Config, kept *handed) (*exec.Cmd, error)
 	})
 	// A message waits until the worker reads it; a signal would kill one that has yet to
 	// say how it takes it.
-	stop := context.AfterFunc(ctx, func() { _ = send(ours, []byte(endMessage)) })
+	told := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { defer close(told); _ = send(ours, []byte(endMessage)) })
 	err = cmd.Wait()
-	stop()
+	if !stop() {
+		<-told
+	}
 	receiving.Wait()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
@@ -190,18 +193,23 @@ func send(socket *os.File, data []byte, files ...*os.File) error {
 // receive waits for a message; io.EOF says that the other end is closed.
 func receive(socket *os.File) (data []byte, files []*os.File, err error) {
 	data, control := make([]byte, maxMessage), make([]byte, unix.CmsgSpace(4*maxFiles))
-	var n, controlLen int
+	var n, controlLen, flags int
 	for {
-		n, controlLen, _, _, err = unix.Recvmsg(int(socket.Fd()), data, control, unix.MSG_CMSG_CLOEXEC)
+		n, controlLen, flags, _, err = unix.Recvmsg(int(socket.Fd()), data, control, unix.MSG_CMSG_CLOEXEC)
 		if err == nil {
 			break
 		}
-		if !errors.Is(err, unix.EINTR) {
+		// ECONNRESET: the other end is closed, with a message of ours unread. It is said
+		// once, and before the messages that came.
+		if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.ECONNRESET) {
 			return nil, nil, err
 		}
 	}
 	if n == 0 {
 		return nil, nil, io.EOF // no message of ours is empty
+	}
+	if flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
+		return nil, nil, errors.New("more is handed over than there is room for")
 	}
 	messages, err := unix.ParseSocketControlMessage(control[:controlLen])
 	if err != nil {

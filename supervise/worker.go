@@ -50,6 +50,9 @@ func (w *Worker) Kept() (init []byte, files []*os.File) { return w.init, w.files
 // duplicates of descriptors: that of the FUSE connection, and what else must stay open
 // over the death of this process, such as a lock.
 func (w *Worker) Keep(init []byte, files ...*os.File) error {
+	if len(init) > maxMessage || len(files) > maxFiles {
+		return fmt.Errorf("hand the FUSE device over: a request of %d bytes and %d files are too much", len(init), len(files))
+	}
 	if err := send(w.socket, init, files...); err != nil {
 		return fmt.Errorf("hand the FUSE device over: %w", err)
 	}
