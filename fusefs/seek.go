@@ -10,9 +10,12 @@ import (
 )
 
 // Lseek is asked for SEEK_DATA and SEEK_HOLE alone. Overlayfs copies a sparse file up
-// by them.
+// by them. Where no file has a hole, ENOSYS says never to ask again.
 func (v *view) Lseek(_ <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut) fuse.Status {
 	v.requests.add(opLseek)
+	if !v.sparse() {
+		return fuse.ENOSYS
+	}
 	n, ok := v.node(in.NodeId)
 	if !ok {
 		return fuse.Status(syscall.ESTALE)
@@ -36,6 +39,26 @@ func (v *view) Lseek(_ <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut) fu
 	}
 	out.Offset = uint64(offset)
 	return fuse.OK
+}
+
+// hasHoles reports whether a file of t has fewer bytes of data than its size.
+func hasHoles(t *tree.Tree) bool {
+	for n := range t.Len() {
+		n := tree.Node(n)
+		if a := t.Attr(n); t.File(n) == n && a.IsRegular() && a.Size > 0 {
+			at := int64(0)
+			for e := range t.Extents(n) {
+				if e.Offset > at {
+					return true
+				}
+				at = e.End()
+			}
+			if at < a.Size {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // hole is the first offset from there on that no data covers. The end of a file is one.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -30,6 +31,8 @@ type view struct {
 	patience   time.Duration // 0: none
 	log        *slog.Logger
 
+	sparse func() bool // the tree has files with holes; it is found out when it matters
+
 	acls  bool   // the tree has POSIX ACLs
 	space uint64 // of all content, in units of blockSize
 
@@ -50,6 +53,7 @@ func newView(cfg Config) (*view, error) {
 		acls:     hasACLs(cfg.Tree),
 		touched:  newTouched(cfg.Tree.Len()),
 	}
+	v.sparse = sync.OnceValue(func() bool { return hasHoles(v.tree) })
 	if v.log == nil {
 		v.log = slog.Default()
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"valise/tree"
 )
@@ -49,8 +50,26 @@ func ordinary(n int) *plan {
 		}
 		p.file(d, fmt.Sprint("file number ", i), 300)
 	}
+	for i := range 5 {
+		p.file(0, fmt.Sprint("large ", i), mib+i*100000)
+	}
 	p.entry(0, "link", syscall.S_IFLNK|0o777, func(e *tree.Entry) { e.Symlink = []byte("d0") })
 	return p
+}
+
+// firstHole is where the first hole of a file begins, as programs look for it that copy or search.
+func firstHole(t *testing.T, path string) int64 {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	at, err := unix.Seek(int(f.Fd()), 0, unix.SEEK_HOLE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return at
 }
 
 func TestWhatWasReadIsReadAgainWithoutARequest(t *testing.T) {
@@ -68,6 +87,9 @@ func TestWhatWasReadIsReadAgainWithoutARequest(t *testing.T) {
 					if _, err := os.Lstat(dir + "/d0/not there"); !os.IsNotExist(err) {
 						t.Error(err)
 					}
+				}
+				if end := firstHole(t, dir+"/large 1"); end != mib+100000 {
+					t.Errorf("the first hole is at %d", end)
 				}
 				if target, err := os.Readlink(dir + "/link"); err != nil || target != "d0" {
 					t.Error(target, err)
