@@ -186,6 +186,40 @@ func TestADeletionIsFinishedAfterACrash(t *testing.T) {
 	eventually(t, "the deletion is finished", func() bool { return len(r.leftovers()) == 0 })
 }
 
+// TestADeletionThatIsBeingNoted: whoever finishes deletions meanwhile does not take it for
+// done.
+func TestADeletionThatIsBeingNoted(t *testing.T) {
+	r := newRig(t)
+	p, err := r.resolve(volume.Spec{Workspace: "w", Username: "alice"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	end, finished := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(finished)
+		for {
+			select {
+			case <-end:
+				return
+			default:
+				r.finishTrash()
+			}
+		}
+	}()
+	for range 100 {
+		write(t, filepath.Join(r.home("alice"), "x"), "")
+		if _, found, err := r.discard(t.Context(), p); err != nil || !found {
+			t.Errorf("discard: %t, %v", found, err)
+		}
+	}
+	close(end)
+	<-finished
+	r.finishTrash()
+	if left := r.leftovers(); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
 // TestPurgeTellsWhatIsNotGone: a purge that could not delete everything says so, and
 // the rest goes when it can.
 func TestPurgeTellsWhatIsNotGone(t *testing.T) {

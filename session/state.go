@@ -197,4 +197,10 @@ func (h *home) drop(s state) error {
 
 // emptyTrash deletes what was dropped, now or before a crash. It needs no lock, and may
 // take long: an upper has as many files as the user wrote.
-func (h *home) emptyTrash() error { return os.RemoveAll(h.file("trash")) }
+func (h *home) emptyTrash() error {
+	err := os.RemoveAll(h.file("trash"))
+	if errors.Is(err, unix.ENOTEMPTY) {
+		return nil // another process has dropped something meanwhile, and deletes that
+	}
+	return err
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -238,6 +239,37 @@ func TestDrop(t *testing.T) {
 	if got, want := names(t, h.file("layers")), []string{"other"}; !cmp.Equal(got, want) {
 		t.Errorf("after emptying the trash: got the layers %q, want %q", got, want)
 	}
+}
+
+// The process that ended before may still be deleting what it had dropped.
+func TestDropWhileTheTrashIsEmptied(t *testing.T) {
+	h, s := newHome(t), example
+	s.Complete = true
+	end, emptied := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for {
+			select {
+			case <-end:
+				emptied <- nil
+				return
+			default:
+				if err := h.emptyTrash(); err != nil {
+					emptied <- err
+					return
+				}
+			}
+		}
+	}()
+	for i := range 300 {
+		s.Mount = fmt.Sprint("mount", i)
+		must(t, os.MkdirAll(h.layer(s.Mount, "upper"), 0o700))
+		must(t, h.drop(s))
+		if got := names(t, h.file("layers")); len(got) > 0 {
+			t.Fatalf("got the layers %q, want none", got)
+		}
+	}
+	close(end)
+	must(t, <-emptied)
 }
 
 func TestPending(t *testing.T) {
