@@ -16,8 +16,10 @@ import (
 //
 //	identity ← profile ← {mapping, volume} ← {proxy, plugin}          policy
 //	beneath ← plugin, endpoint ← proxy                                mechanism
-//	tree ← store ← {store/s3, cache, fusefs, layer} ← session         profiles on S3
-//	config reads the file for cmd alone; no package imports cmd
+//	tree ← store ← {store/s3, cache, fusefs, layer} ← session ← fleet profiles on S3
+//	fleet ← plugin, which serves those as well
+//	config reads the file for cmd alone, and asks layer and store/s3 whether the words of
+//	theirs in it are good; no package imports cmd
 var imports = map[string][]string{
 	"identity":    {},
 	"profile":     {"identity"},
@@ -25,8 +27,8 @@ var imports = map[string][]string{
 	"volume":      {"identity", "profile"},
 	"beneath":     {},
 	"endpoint":    {},
-	"config":      {"beneath", "identity", "mapping", "profile"},
-	"plugin":      {"beneath", "durable", "identity", "mapping", "profile", "volume"},
+	"config":      {"beneath", "identity", "layer", "mapping", "profile", "store/s3"},
+	"plugin":      {"beneath", "durable", "fleet", "identity", "layer", "mapping", "profile", "session", "volume"},
 	"proxy":       {"endpoint", "identity", "mapping", "profile", "volume"},
 	"durable":     {},
 	"integration": {},
@@ -44,9 +46,10 @@ var imports = map[string][]string{
 	"extract":                {"store", "tree"},
 	"session":                {"cache", "durable", "fusefs", "layer", "store", "tree"},
 	"supervise":              {},
+	"fleet":                  {"durable", "session"},
 	"integration/s3":         {},
 
-	"cmd/valise": {"cache", "config", "endpoint", "extract", "identity", "layer", "plugin", "proxy", "session", "store", "store/s3", "supervise"},
+	"cmd/valise": {"cache", "config", "endpoint", "extract", "fleet", "identity", "layer", "plugin", "profile", "proxy", "session", "store", "store/s3", "supervise"},
 }
 
 // alone are modules that few packages keep to themselves, tests apart.

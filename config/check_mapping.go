@@ -73,10 +73,14 @@ func (c *checker) warnPaths(p *mapping.Policy) {
 	first := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(p.Workspaces)) {
 		w := p.Workspaces[name]
-		if w.Path.IsZero() {
+		path := w.Path.String()
+		if w.Storage != nil {
+			path = w.Storage.String()
+		}
+		if path == "" {
 			continue
 		}
-		path := strings.ReplaceAll(w.Path.String(), "{image_id}", w.ImageID)
+		path = strings.ReplaceAll(path, "{image_id}", w.ImageID)
 		if other, ok := first[path]; ok {
 			c.warn(dotted("workspaces", name)+".profile", "workspace %q has the same profile path; their users' homes are one", other)
 			continue

@@ -38,7 +38,6 @@ func (c *checker) policy(f file) {
 	for _, name := range slices.Sorted(maps.Keys(f.Workspaces)) {
 		t, key := f.Workspaces[name], dotted("workspaces", name)
 		w := c.workspace(key, name, t)
-		c.storageMapping(key+".storage_mapping", t.StorageMapping, f.Providers)
 		p.Workspaces[name] = w
 		c.mappings(key, mapping.Owner{Workspace: name}, t.Mappings, t.MappingsFile)
 	}
@@ -59,7 +58,6 @@ func (c *checker) workspace(key, name string, t workspaceTable) *profile.Workspa
 		Skeleton:  c.absolute(key+".skeleton", t.Skeleton, ""),
 		SizeLimit: c.size(key+".size_limit", t.SizeLimit),
 	}
-	c.choice(key+".on_second_host", t.OnSecondHost, "fail", "wait", "readonly")
 	for _, image := range t.Images.value {
 		pattern, err := profile.ParseImagePattern(image)
 		if err != nil {
@@ -72,15 +70,7 @@ func (c *checker) workspace(key, name string, t workspaceTable) *profile.Workspa
 	if w.Home.String() == "/" {
 		c.fault(key+".home", "a profile at / would cover the whole container")
 	}
-	if path := t.Profile.value; strings.HasPrefix(path, "s3://") {
-		c.fault(key+".profile", "%s", noS3)
-	} else if path != "" {
-		w.Path = c.template(key+".profile", path)
-		c.needsRoot(key+".profile", w.Path)
-		if !w.Path.IsZero() && slices.Contains(c.rootPaths(), w.Path.String()) {
-			c.fault(key+".profile", "a profile lies below a root, it is none itself")
-		}
-	}
+	c.profilePlaces(key, w, t)
 	if w.Skeleton != "" && !c.below(w.Skeleton) {
 		c.fault(key+".skeleton", "%q is not below any of the roots; add [roots.%q]", w.Skeleton, w.Skeleton)
 	}

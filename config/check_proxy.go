@@ -5,9 +5,11 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"valise/identity"
 )
@@ -46,6 +48,7 @@ func (c *checker) proxy(t proxyTable) {
 	}
 	p.RefuseUnknown = c.choice("proxy.unmatched", t.Unmatched, "pass", "refuse") == "refuse"
 	p.RefuseTaken = c.choice("proxy.on_conflict", t.OnConflict, "replace", "refuse") == "refuse"
+	p.Notices = c.notices("proxy.notices", t.Notices)
 	seen := map[string]int{}
 	for i, l := range t.Listen {
 		key := fmt.Sprintf("proxy.listen[%d]", i)
@@ -56,6 +59,20 @@ func (c *checker) proxy(t proxyTable) {
 		seen[listen.Address] = i
 		p.Listen = append(p.Listen, listen)
 	}
+}
+
+func (c *checker) notices(key string, t noticesTable) Notices {
+	n := Notices{
+		Off: !t.Enabled.or(true), Command: t.Command.value, Webhook: t.Webhook.value,
+		Interval: c.duration(key+".interval", t.Interval, 30*time.Second, time.Second),
+		Repeat:   c.duration(key+".repeat", t.Repeat, 10*time.Minute, time.Second),
+	}
+	if n.Webhook != "" {
+		if u, err := url.Parse(n.Webhook); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			c.fault(key+".webhook", "%q is no http:// or https:// URL", n.Webhook)
+		}
+	}
+	return n
 }
 
 func (c *checker) listen(key string, t listenTable) Listen {

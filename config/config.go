@@ -14,6 +14,7 @@ type Config struct {
 	StateDir  string
 	LogLevel  slog.Level
 	LogFormat string // text | json
+	Host      string // this host's name to others; "" is the hostname
 
 	Plugin Plugin
 	Proxy  Proxy
@@ -32,14 +33,29 @@ type Plugin struct {
 	UsageInterval time.Duration
 }
 
-// S3 are the credentials for plain s3:// paths, and how the store is spoken to. What is
-// empty is as the AWS environment says.
+// S3 are the credentials for plain s3:// paths, and how all stores are spoken to. What
+// is empty is as the AWS environment says.
 type S3 struct {
 	AccessKeyID                string // {IAM} is the instance's role
 	SecretAccessKeyFile        string
 	Region                     string
+	CAFile                     string // PEM, "" = the system's
 	RequestChecksumCalculation string // when_supported | when_required
 	ResponseChecksumValidation string
+
+	SyncInterval, Patience, Lease time.Duration
+	CacheSize                     int64 // bytes, 0 = no limit
+	Prefetch                      int64 // bytes a second, 0 = no bound, less = none
+	SingleHost                    bool
+	Upkeep                        Upkeep
+}
+
+// Upkeep says when profiles on S3 are pruned and checked. Without a Keep rule no
+// snapshot is forgotten.
+type Upkeep struct {
+	Interval, CheckInterval, Grace               time.Duration
+	CheckData                                    bool
+	KeepLast, KeepDaily, KeepWeekly, KeepMonthly int
 }
 
 // Proxy are the proxy's settings.
@@ -50,6 +66,16 @@ type Proxy struct {
 	RefuseUnknown bool   // unmatched = "refuse"
 	RefuseTaken   bool   // on_conflict = "refuse"
 	Listen        []Listen
+	Notices       Notices
+}
+
+// Notices say how users are told that their home is full.
+type Notices struct {
+	Off      bool
+	Command  []string      // run in the user's containers; nil = the proxy's default
+	Interval time.Duration // between two looks
+	Repeat   time.Duration // while it is over the limit
+	Webhook  string        // URL, "" = none
 }
 
 // Listen is one socket of the proxy.

@@ -42,7 +42,7 @@ func TestExampleUncommented(t *testing.T) {
 	for _, f := range faults {
 		got = append(got, f.Key)
 	}
-	want := []string{"proxy.listen[3].policy", "workspaces.firefox.storage_mapping"}
+	want := []string{"proxy.listen[3].policy"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("keys with faults (-want +got):\n%s\n%v", diff, err)
 	}

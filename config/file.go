@@ -9,6 +9,7 @@ type file struct {
 	StateDir  opt[string]   `toml:"state_dir"`
 	LogLevel  opt[string]   `toml:"log_level"`
 	LogFormat opt[string]   `toml:"log_format"`
+	Host      opt[string]   `toml:"host"`
 	Normalize opt[[]string] `toml:"normalize"`
 
 	Plugin     pluginTable               `toml:"plugin"`
@@ -34,6 +35,15 @@ type proxyTable struct {
 	Unmatched   opt[string]   `toml:"unmatched"`
 	OnConflict  opt[string]   `toml:"on_conflict"`
 	Listen      []listenTable `toml:"listen"`
+	Notices     noticesTable  `toml:"notices"`
+}
+
+type noticesTable struct {
+	Enabled  opt[bool]     `toml:"enabled"`
+	Command  opt[[]string] `toml:"command"`
+	Interval opt[string]   `toml:"interval"`
+	Repeat   opt[string]   `toml:"repeat"`
+	Webhook  opt[string]   `toml:"webhook"`
 }
 
 type listenTable struct {
@@ -57,8 +67,27 @@ type s3Table struct {
 	AccessKeyID                opt[string] `toml:"access_key_id"`
 	SecretAccessKeyFile        opt[string] `toml:"secret_access_key_file"`
 	Region                     opt[string] `toml:"region"`
+	CAFile                     opt[string] `toml:"ca_file"`
 	RequestChecksumCalculation opt[string] `toml:"request_checksum_calculation"`
 	ResponseChecksumValidation opt[string] `toml:"response_checksum_validation"`
+	SyncInterval               opt[string] `toml:"sync_interval"`
+	Patience                   opt[string] `toml:"patience"`
+	Lease                      opt[string] `toml:"lease"`
+	CacheSize                  opt[string] `toml:"cache_size"`
+	Prefetch                   opt[string] `toml:"prefetch"`
+	SingleHost                 opt[bool]   `toml:"single_host"`
+	Upkeep                     upkeepTable `toml:"upkeep"`
+}
+
+type upkeepTable struct {
+	Interval      opt[string] `toml:"interval"`
+	CheckInterval opt[string] `toml:"check_interval"`
+	CheckData     opt[bool]   `toml:"check_data"`
+	Grace         opt[string] `toml:"grace"`
+	KeepLast      opt[int64]  `toml:"keep_last"`
+	KeepDaily     opt[int64]  `toml:"keep_daily"`
+	KeepWeekly    opt[int64]  `toml:"keep_weekly"`
+	KeepMonthly   opt[int64]  `toml:"keep_monthly"`
 }
 
 type providerTable struct {
@@ -66,6 +95,7 @@ type providerTable struct {
 	LogLevel       opt[string] `toml:"log_level"`
 	Filter         opt[string] `toml:"filter"`
 	StorageLimit   opt[string] `toml:"storage_limit"`
+	LimitAction    opt[string] `toml:"limit_action"`
 	STS            opt[bool]   `toml:"sts"`
 	STSRoleARN     opt[string] `toml:"sts_role_arn"`
 	STSEndpoint    opt[string] `toml:"sts_endpoint"`
@@ -90,6 +120,7 @@ type workspaceTable struct {
 	SizeLimit      opt[string]             `toml:"size_limit"`
 	OnSecondHost   opt[string]             `toml:"on_second_host"`
 	Profile        opt[string]             `toml:"profile"`
+	MigrateFrom    opt[string]             `toml:"migrate_from"`
 	StorageMapping storageTable            `toml:"storage_mapping"`
 	Mappings       map[string]mappingTable `toml:"volume_mappings"`
 	MappingsFile   opt[string]             `toml:"volume_mappings_file"`

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"valise/profile"
+
 	"github.com/BurntSushi/toml"
 )
 
@@ -28,7 +30,7 @@ func Load(path string) (*Config, error) {
 // Parse checks a configuration file's content; path is its name in messages and
 // where the relative paths in it begin.
 func Parse(path string, data []byte) (*Config, error) {
-	c := &checker{path: path, cfg: &Config{}}
+	c := &checker{path: path, cfg: &Config{}, providers: map[string]*profile.Storage{}}
 	var f file
 	md, err := toml.NewDecoder(bytes.NewReader(data)).Decode(&f)
 	if err != nil {
@@ -67,6 +69,8 @@ type checker struct {
 	path   string
 	cfg    *Config
 	faults Faults
+
+	providers map[string]*profile.Storage // by name
 }
 
 func (c *checker) fault(key, format string, args ...any) {
@@ -113,10 +117,12 @@ func (c *checker) absolute(key string, o opt[string], def string) string {
 	return filepath.Clean(v)
 }
 
+var logLevels = map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warning": slog.LevelWarn, "error": slog.LevelError}
+
 func (c *checker) general(f file) {
 	c.cfg.StateDir = c.absolute("state_dir", f.StateDir, "/var/lib/valise")
-	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warning": slog.LevelWarn, "error": slog.LevelError}
-	c.cfg.LogLevel = levels[c.choice("log_level", f.LogLevel, "info", "debug", "warning", "error")]
+	c.cfg.Host = f.Host.value
+	c.cfg.LogLevel = logLevels[c.choice("log_level", f.LogLevel, "info", "debug", "warning", "error")]
 	c.cfg.LogFormat = c.choice("log_format", f.LogFormat, "text", "json")
 }
 
@@ -127,9 +133,5 @@ func (c *checker) plugin(t pluginTable) {
 	if !strings.HasPrefix(p.Admin, "unix://") && !loopback(p.Admin) {
 		c.fault("plugin.admin", "whoever reaches %s could delete profiles: use a unix socket or a loopback address", p.Admin)
 	}
-	var err error
-	p.UsageInterval, err = time.ParseDuration(t.UsageInterval.or("5m"))
-	if err != nil || p.UsageInterval < time.Second {
-		c.fault("plugin.usage_interval", "%q is not a duration of at least 1s, such as 5m", t.UsageInterval.value)
-	}
+	p.UsageInterval = c.duration("plugin.usage_interval", t.UsageInterval, 5*time.Minute, time.Second)
 }

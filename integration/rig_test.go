@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"valise/store/storetest/server"
 )
 
 // form is one of the two ways to run the driver.
@@ -28,7 +30,10 @@ type settings struct {
 	proxy   string // keys of [proxy]
 	listen  string // [[proxy.listen]] tables beside the rig's own
 	tables  string // workspaces, groups, roots, users; desktop if empty
+	s3      string // keys of [s3]
 	file    string // content of a mapping file beside the configuration, @file in it
+
+	store *server.Server // where profiles on S3 lie
 
 	noProxy   bool
 	faulty    bool // the driver need not come up
@@ -126,7 +131,7 @@ func (r *rig) config(s settings) string {
 	fmt.Fprintf(&b, "[plugin]\nsocket = %q\nadmin = %q\nusage_interval = \"1s\"\n%s\n", r.socket(), admin, s.plugin)
 	fmt.Fprintf(&b, "[proxy]\nupstream = %q\ndriver = %q\n%s\n", r.engine.host, r.name, s.proxy)
 	fmt.Fprintf(&b, "[[proxy.listen]]\naddress = %q\npolicy = \"trusted\"\nidentity = [\"valise\"]\n%s\n", r.proxy, s.listen)
-	fmt.Fprintf(&b, "[roots.\"@mnt\"]\n%s\n", s.tables)
+	fmt.Fprintf(&b, "%s[roots.\"@mnt\"]\n%s\n", r.s3Table(), s.tables)
 	return r.fill(b.String())
 }
 

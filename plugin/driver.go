@@ -13,7 +13,10 @@ import (
 	"time"
 
 	"valise/beneath"
+	"valise/fleet"
+	"valise/identity"
 	"valise/mapping"
+	"valise/profile"
 	"valise/volume"
 )
 
@@ -21,12 +24,19 @@ import (
 type Rules struct {
 	Policy *mapping.Policy
 	Roots  []beneath.Root
+
+	// Remote are the settings of a user's profile on S3.
+	Remote func(*profile.Workspace, identity.Tokens) (fleet.Settings, error)
 }
 
 // Config are the driver's fixed settings.
 type Config struct {
 	StateDir string // records; survives the driver, the host's reboot, and the plugin's removal
 	MountDir string // what Docker is handed lies here
+
+	HostProcess int // one in the host's namespaces; 0 = this process's parent
+
+	Fleet *fleet.Fleet // serves the profiles on S3
 
 	Linger        time.Duration // how long an unused mount stays; 0 = DefaultLinger
 	UsageInterval time.Duration // between two measurements of a mounted profile; 0 = 5 minutes
@@ -80,6 +90,9 @@ func New(cfg Config) (*Driver, error) {
 	}
 	if cfg.UsageInterval == 0 {
 		cfg.UsageInterval = 5 * time.Minute
+	}
+	if cfg.HostProcess == 0 {
+		cfg.HostProcess = os.Getppid()
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"valise/beneath"
+	"valise/fleet"
 	"valise/identity"
 	"valise/mapping"
 	"valise/profile"
@@ -54,7 +55,8 @@ func newRig(t *testing.T) *rig {
 	r.cfg = Config{
 		StateDir: filepath.Join(dir, "state"), MountDir: filepath.Join(dir, "mounts"),
 		Linger: time.Millisecond, UsageInterval: time.Hour, Now: r.now,
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Fleet: fleet.New(fleet.Config{StateDir: t.TempDir(), RunDir: t.TempDir(), Program: "/bin/false", Log: slog.New(slog.DiscardHandler)}),
+		Log:   slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
 	r.start()
 	t.Cleanup(func() {

@@ -96,6 +96,9 @@ func (d *Driver) mountpoint(b backing) string {
 
 // attach makes the place and mounts it at at, unless just that is mounted there.
 func (d *Driver) attach(ctx context.Context, p place, at string) error {
+	if p.remote != nil {
+		return d.attachRemote(ctx, p, at)
+	}
 	return d.guarded(ctx, p, func(ctx context.Context, root *beneath.Node) error {
 		n, err := d.open(root, p)
 		if err != nil {
@@ -181,41 +184,54 @@ func (d *Driver) refer(name volume.Name, ref reference) error {
 // Unmount takes id's reference back. A reference that is not known is no error: the
 // end that Docker wants is reached.
 func (d *Driver) Unmount(req *proto.UnmountRequest) error {
-	_, end, err := d.begin()
+	ctx, end, err := d.begin()
 	if err != nil {
 		return err
 	}
 	defer end()
-	name := volume.Name(req.Name)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	r := d.volumes[name]
-	if r == nil {
-		d.cfg.Log.Warn("unmount of a volume that is not known", "volume", name, "id", req.ID)
-		return nil
-	}
-	before := r.Mounts
-	i := slices.IndexFunc(before, func(ref reference) bool { return ref.ID == req.ID })
-	if i < 0 {
-		d.cfg.Log.Warn("unmount of an id that has no mount", "volume", name, "id", req.ID)
-		return nil
-	}
-	b := before[i].Backing
-	r.Mounts = slices.Delete(slices.Clone(before), i, i+1)
-	if err := d.records.save(r); err != nil {
-		r.Mounts = before
+	b, found, err := d.unrefer(volume.Name(req.Name), req.ID)
+	if err != nil || !found {
 		return err
 	}
-	d.cfg.Log.Info("unmounted", "volume", name, "id", req.ID, "path", b.Path)
-	if _, p, err := d.recall(r); err == nil && p.measured() {
-		d.later(0, func() { d.measure(b.Path, p.limit) }) // what the session left
+	linger := d.cfg.Linger
+	if b.Remote {
+		d.idle(ctx, b)
+		linger = min(linger, remoteLinger)
 	}
-	d.later(d.cfg.Linger, func() {
+	d.later(linger, func() {
 		if err := d.detachLocked(d.ctx, b); err != nil {
 			d.cfg.Log.Error("unmount", "path", b.Path, "error", err)
 		}
 	})
 	return nil
+}
+
+// unrefer drops a reference, if it is known, and returns what it led to.
+func (d *Driver) unrefer(name volume.Name, id string) (b backing, found bool, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r := d.volumes[name]
+	if r == nil {
+		d.cfg.Log.Warn("unmount of a volume that is not known", "volume", name, "id", id)
+		return b, false, nil
+	}
+	before := r.Mounts
+	i := slices.IndexFunc(before, func(ref reference) bool { return ref.ID == id })
+	if i < 0 {
+		d.cfg.Log.Warn("unmount of an id that has no mount", "volume", name, "id", id)
+		return b, false, nil
+	}
+	b = before[i].Backing
+	r.Mounts = slices.Delete(slices.Clone(before), i, i+1)
+	if err := d.records.save(r); err != nil {
+		r.Mounts = before
+		return b, false, err
+	}
+	d.cfg.Log.Info("unmounted", "volume", name, "id", id, "path", b.Path)
+	if _, p, err := d.recall(r); err == nil && p.measured() {
+		d.later(0, func() { d.measure(b.Path, p.limit) }) // what the session left
+	}
+	return b, true, nil
 }
 
 // later runs f after a while, unless the driver is closed before.
@@ -247,6 +263,11 @@ func (d *Driver) detachUnused(b backing) error {
 		return nil
 	}
 	at := d.mountpoint(b)
+	if b.Remote {
+		if err := d.endRemote(at); err != nil {
+			return err
+		}
+	}
 	if err := beneath.Unbind(at); err != nil {
 		return err
 	}

@@ -38,7 +38,7 @@ func sourceIn(m *mountinfo.Info) source {
 // mounted: what containers hold. A mount that the host has at the same place is the
 // host's, seen from a service with a mount namespace of its own; one named as ours
 // are is a copy of ours.
-func held(mountDir string) (map[source]bool, error) {
+func held(mountDir string, host int) (map[source]bool, error) {
 	seen := map[string]bool{} // namespaces
 	hostMounts := map[string]source{}
 	ours, err := filepath.Glob(filepath.Join(mountDir, "*"))
@@ -49,9 +49,9 @@ func held(mountDir string) (map[source]bool, error) {
 	for _, path := range ours {
 		names[filepath.Base(path)] = true
 	}
-	// The driver's parent (a shim of Docker's, or systemd) stands for the host where
-	// process 1 does not let itself be read.
-	for _, pid := range []string{"self", "1", strconv.Itoa(os.Getppid())} {
+	// Another process (a shim of Docker's, or systemd) stands for the host where process 1
+	// does not let itself be read.
+	for _, pid := range []string{"self", "1", strconv.Itoa(host)} {
 		ns, mounts, err := namespaceMounts(pid)
 		if err != nil && pid == "self" {
 			return nil, err

@@ -39,6 +39,9 @@ func (d *Driver) guarded(ctx context.Context, p place, call func(context.Context
 // check tells whether a place could be mounted now, and makes what a mapping needs.
 // A profile that does not exist yet is fine: it is made when it is mounted.
 func (d *Driver) check(ctx context.Context, p place) error {
+	if p.remote != nil {
+		return nil // its mount will tell; to ask S3 twice would slow every launch
+	}
 	return d.guarded(ctx, p, func(ctx context.Context, root *beneath.Node) error {
 		if p.mapping != nil {
 			n, err := openMapping(root, p)

@@ -37,9 +37,11 @@ type reference struct {
 	Source    source    `json:"source"`
 }
 
-// backing is the directory (or file) that is mounted, as the operator sees it.
+// backing is what is mounted: a directory (or file) as the operator sees it, or a profile
+// on S3.
 type backing struct {
-	Path     string `json:"path"`
+	Path     string `json:"path"` // of a profile on S3 its URL
+	Remote   bool   `json:"remote,omitempty"`
 	ReadOnly bool   `json:"read_only,omitempty"`
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"valise/beneath"
+	"valise/fleet"
 	"valise/identity"
 	"valise/mapping"
 	"valise/profile"
@@ -16,6 +17,8 @@ import (
 
 // place is where a volume's files are and how they have to be there.
 type place struct {
+	remote *fleet.Settings // of a profile on S3, which is below no root
+
 	root     beneath.Root
 	rel      string // below root, "." is the root itself
 	readOnly bool
@@ -38,14 +41,25 @@ type point struct {
 	file   bool // the source is no directory
 }
 
-func (p place) path() string     { return path.Join(p.root.Path, p.rel) }
-func (p place) backing() backing { return backing{Path: p.path(), ReadOnly: p.readOnly} }
+// path is the directory's as the operator sees it, or the URL of a profile on S3.
+func (p place) path() string {
+	if p.remote != nil {
+		return p.remote.URL
+	}
+	return path.Join(p.root.Path, p.rel)
+}
+
+func (p place) backing() backing {
+	return backing{Path: p.path(), ReadOnly: p.readOnly, Remote: p.remote != nil}
+}
 
 // lane is the directory whose users share the threads that may hang: all paths of one
 // mapping, or of one workspace's profiles. A root is too wide, for below /mnt lie many
 // file systems, and one that hangs must not stop the others.
 func (p place) lane() string {
 	switch {
+	case p.remote != nil:
+		return p.remote.URL
 	case p.workspace != nil:
 		return p.workspace.Path.Fixed()
 	case p.mapping != nil:
@@ -55,9 +69,10 @@ func (p place) lane() string {
 	}
 }
 
-// measured reports whether the disk usage of the place is watched: a profile's is, a
-// shared folder's only where it has a limit.
-func (p place) measured() bool { return p.workspace != nil || p.limit > 0 }
+// measured reports whether the driver watches the disk usage of the place: a profile's
+// it does, a shared folder's only where it has a limit. Of a profile on S3 the process
+// that serves it knows the size.
+func (p place) measured() bool { return p.remote == nil && (p.workspace != nil || p.limit > 0) }
 
 // String names the place in messages.
 func (p place) String() string {
@@ -101,26 +116,37 @@ func (r *ruling) profile(s volume.Spec) (place, error) {
 	if err != nil {
 		return place{}, err
 	}
-	if w.Path.IsZero() {
+	if !w.HasProfile() {
 		return place{}, fmt.Errorf("workspace %q has no profile path", w.Name)
 	}
 	tokens := r.Policy.Tokens(w, identity.Username(s.Username), s.UserID)
 	if s.ImageID != "" {
 		tokens.ImageID = s.ImageID
 	}
+	var p place
+	if w.Storage != nil {
+		p, err = r.onS3(w, tokens, s)
+	} else {
+		p, err = r.inDirectory(w, tokens)
+	}
+	if err != nil {
+		return place{}, err
+	}
+	p.workspace, p.user, p.timeout = w, tokens.Username, profileTimeout
+	if s.SizeLimit > 0 {
+		p.limit = s.SizeLimit
+	}
+	p.points, err = r.points(w, s.Groups, tokens)
+	return p, err
+}
+
+func (r *ruling) inDirectory(w *profile.Workspace, tokens identity.Tokens) (place, error) {
 	where, err := w.Path.Expand(tokens)
 	if err != nil {
 		return place{}, err
 	}
 	p, err := r.locate(where)
-	if err != nil {
-		return place{}, err
-	}
-	p.workspace, p.user, p.timeout = w, tokens.Username, profileTimeout
-	if p.limit = s.SizeLimit; p.limit == 0 {
-		p.limit = w.SizeLimit
-	}
-	p.points, err = r.points(w, s.Groups, tokens)
+	p.limit = w.SizeLimit
 	return p, err
 }
 

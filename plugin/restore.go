@@ -39,6 +39,10 @@ func (d *Driver) Restore() error {
 	close(d.ready)
 	d.later(0, d.finishTrash)
 	d.every(trashInterval, d.finishTrash)
+	for _, f := range []func(){d.reviveRemotes, d.finishRemotes} {
+		d.later(0, f)
+		d.every(remoteInterval, f)
+	}
 	d.later(0, d.measureMounted)
 	d.every(d.cfg.UsageInterval, d.measureMounted)
 	d.every(time.Minute, func() {
@@ -64,6 +68,10 @@ func (d *Driver) dropStrayMounts() error {
 	for _, e := range entries {
 		path := filepath.Join(d.cfg.MountDir, e.Name())
 		if wanted[path] {
+			continue
+		}
+		if err := d.endRemote(path); err != nil {
+			d.cfg.Log.Error("unmount what nobody uses", "path", path, "error", err)
 			continue
 		}
 		if err := beneath.Unbind(path); err != nil {
@@ -108,7 +116,7 @@ func (d *Driver) reconcile(want func(backing) bool) error {
 	if !slices.ContainsFunc(d.referencesTo(want), old) {
 		return nil
 	}
-	holds, err := held(d.cfg.MountDir)
+	holds, err := held(d.cfg.MountDir, d.cfg.HostProcess)
 	if err != nil {
 		return err
 	}

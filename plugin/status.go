@@ -5,13 +5,15 @@ import (
 	"time"
 
 	"valise/profile"
+	"valise/session"
 	"valise/volume"
 
 	proto "github.com/docker/go-plugins-helpers/volume"
 )
 
-// describe is what `docker volume inspect` shows of a volume. The caller holds mu.
-func (d *Driver) describe(r *record) *proto.Volume {
+// describe is what `docker volume inspect` shows of a volume; remotes is how its profile
+// is if that lies on S3. The caller holds mu.
+func (d *Driver) describe(r *record, remotes map[string]session.Status) *proto.Volume {
 	v := &proto.Volume{Name: string(r.Name), CreatedAt: r.CreatedAt.Format(time.RFC3339)}
 	status := map[string]any{"mounts": len(r.Mounts)}
 	v.Status = status
@@ -37,6 +39,11 @@ func (d *Driver) describe(r *record) *proto.Volume {
 	if m, ok := d.usage[p.path()]; ok {
 		status["usage_bytes"], status["usage_at"] = m.Bytes, m.At.UTC().Format(time.RFC3339)
 		status["fill"] = string(profile.Judge(m.Bytes, p.limit))
+	}
+	if p.remote != nil {
+		if st, ok := remotes[p.path()]; ok {
+			describeRemote(status, p, st)
+		}
 	}
 	if slices.ContainsFunc(r.Mounts, func(ref reference) bool { return ref.Backing == p.backing() }) {
 		v.Mountpoint = d.mountpoint(p.backing())

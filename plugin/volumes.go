@@ -105,16 +105,17 @@ func (d *Driver) Remove(req *proto.RemoveRequest) error {
 	return nil
 }
 
-// Get describes one volume, without touching any file system.
+// Get describes one volume, without touching any file system of a profile's.
 func (d *Driver) Get(req *proto.GetRequest) (*proto.GetResponse, error) {
 	_, end, err := d.begin()
 	if err != nil {
 		return nil, err
 	}
 	defer end()
+	name := volume.Name(req.Name)
+	remotes := d.lookAt(func(n volume.Name) bool { return n == name })
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	name := volume.Name(req.Name)
 	if at, ok := d.control[name]; ok {
 		return &proto.GetResponse{Volume: &proto.Volume{Name: req.Name, CreatedAt: at.UTC().Format(time.RFC3339)}}, nil
 	}
@@ -122,7 +123,7 @@ func (d *Driver) Get(req *proto.GetRequest) (*proto.GetResponse, error) {
 	if r == nil {
 		return nil, fmt.Errorf("%w %q", errNoVolume, name)
 	}
-	return &proto.GetResponse{Volume: d.describe(r)}, nil
+	return &proto.GetResponse{Volume: d.describe(r, remotes)}, nil
 }
 
 // List describes every volume.
@@ -132,11 +133,12 @@ func (d *Driver) List() (*proto.ListResponse, error) {
 		return nil, err
 	}
 	defer end()
+	remotes := d.lookAt(func(volume.Name) bool { return true })
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	res := &proto.ListResponse{Volumes: []*proto.Volume{}}
 	for _, r := range d.volumes {
-		res.Volumes = append(res.Volumes, d.describe(r))
+		res.Volumes = append(res.Volumes, d.describe(r, remotes))
 	}
 	slices.SortFunc(res.Volumes, func(a, b *proto.Volume) int { return strings.Compare(a.Name, b.Name) })
 	return res, nil

@@ -17,7 +17,12 @@ type Workspace struct {
 	Images  []ImagePattern
 	ImageID string            // fills {image_id}; defaults to Name
 	Home    identity.Template // the profile's target in the container
-	Path    identity.Template // where profiles lie; zero = this workspace has none
+	Path    identity.Template // the directory where profiles lie; zero = there is none
+	Storage *Storage          // profiles lie on S3; nil = they do not
+
+	// Source is where profiles lay on S3 before they moved to Storage; from Path they
+	// move as well. nil = nowhere.
+	Source *Storage
 
 	UID, GID  int         // owner of the profile
 	Mode      fs.FileMode // permission bits of the profile's directory
@@ -30,6 +35,9 @@ func (w *Workspace) Validate() error {
 	var errs []error
 	if !w.Path.IsZero() && !w.Path.PerUser() {
 		errs = append(errs, fmt.Errorf("profile path %q needs {username} or {user_id}: without one all users would share one home", w.Path))
+	}
+	if w.Storage != nil {
+		errs = append(errs, w.Storage.Validate())
 	}
 	if w.UID < 0 || w.GID < 0 {
 		errs = append(errs, fmt.Errorf("uid %d and gid %d must not be negative", w.UID, w.GID))

@@ -53,7 +53,7 @@ func (p *Proxy) plan(l Listener, r *http.Request, doc document) (*plan, error) {
 	}
 	tokens := policy.Tokens(w, caller.User, caller.UserID)
 	home := ""
-	if pl.mode != profile.Disabled && !w.Path.IsZero() {
+	if pl.mode != profile.Disabled && w.HasProfile() {
 		if home, err = w.Home.Expand(tokens); err != nil {
 			return nil, faultf(http.StatusBadRequest, "valise: home of workspace %q: %v", w.Name, err)
 		}
@@ -126,7 +126,7 @@ func (pl *plan) decideMode(groups []*profile.Group) error {
 	if err != nil {
 		return faultf(http.StatusForbidden, "valise: reset of the profile of %q: %v", pl.caller.User, err)
 	}
-	if pl.mode == profile.Reset && pl.workspace.Path.IsZero() {
+	if pl.mode == profile.Reset && !pl.workspace.HasProfile() {
 		return faultf(http.StatusBadRequest, "valise: workspace %q has no profile to reset", pl.workspace.Name)
 	}
 	if pl.mode != asked {

@@ -94,7 +94,7 @@ func awaitEnd(ctx context.Context, path string) error {
 		if err != nil {
 			return err
 		}
-		if st, err := c.Status(ctx); ctx.Err() != nil || err == nil && st.State != stateEnding {
+		if st, err := c.Status(ctx); ctx.Err() != nil || err == nil && st.State != StateEnding {
 			return ErrMounted
 		}
 		select {
@@ -111,7 +111,16 @@ func (s *Session) Control(ctx context.Context) error {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(s.Status())
 	})
-	mux.HandleFunc("POST /sync", func(w http.ResponseWriter, r *http.Request) {
+	mounted := func(pattern string, handle http.HandlerFunc) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			if !s.opened.Load() {
+				http.Error(w, "the profile is not mounted any more, and being saved", http.StatusConflict)
+				return
+			}
+			handle(w, r)
+		})
+	}
+	mounted("POST /sync", func(w http.ResponseWriter, r *http.Request) {
 		if err := s.Sync(r.Context()); err != nil {
 			http.Error(w, err.Error(), statusUnsaved)
 			return
@@ -119,8 +128,12 @@ func (s *Session) Control(ctx context.Context) error {
 		w.WriteHeader(http.StatusNoContent)
 	})
 	mux.HandleFunc("POST /unmount", func(w http.ResponseWriter, r *http.Request) {
-		if err := s.Unmount(r.URL.RawQuery == "force"); err != nil {
+		if err := s.Unmount(r.URL.Query().Has("force")); err != nil {
 			http.Error(w, err.Error(), http.StatusConflict)
+			return
+		}
+		if r.URL.Query().Has("nowait") {
+			w.WriteHeader(http.StatusNoContent)
 			return
 		}
 		<-s.closed
@@ -128,6 +141,21 @@ func (s *Session) Control(ctx context.Context) error {
 			http.Error(w, s.closeErr.Error(), statusUnsaved)
 			return
 		}
+		w.WriteHeader(http.StatusNoContent)
+	})
+	mounted("POST /idle", func(w http.ResponseWriter, r *http.Request) {
+		if err := s.Idle(r.Context()); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
+	mounted("POST /resume", func(w http.ResponseWriter, r *http.Request) {
+		s.Resume(r.Context())
+		w.WriteHeader(http.StatusNoContent)
+	})
+	mux.HandleFunc("POST /yield", func(w http.ResponseWriter, _ *http.Request) {
+		s.Yield()
 		w.WriteHeader(http.StatusNoContent)
 	})
 	server := &http.Server{Handler: mux}
@@ -173,6 +201,15 @@ func Dial(runDir, dir string) (*Client, error) {
 		time.Sleep(20 * time.Millisecond)
 		c, err = dialSocket(path)
 	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	return c, nil
+}
+
+// Reach returns a Client of the mount at dir as Dial does, and does not wait.
+func Reach(runDir, dir string) (*Client, error) {
+	c, err := dialSocket(socketPath(runDir, dir))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
@@ -243,6 +280,25 @@ func (c *Client) Unmount(ctx context.Context, force bool) error {
 	}
 	return c.do(ctx, http.MethodPost, path, nil)
 }
+
+// End asks the process to unmount, even while processes use the mount, and does not wait
+// until it has saved and ends.
+func (c *Client) End(ctx context.Context) error {
+	err := c.do(ctx, http.MethodPost, "/unmount?nowait", nil)
+	if err != nil && ctx.Err() == nil {
+		err = c.do(ctx, http.MethodPost, "/unmount?nowait&force", nil)
+	}
+	return err
+}
+
+// Idle says that nobody uses the mount for now, see Session.Idle.
+func (c *Client) Idle(ctx context.Context) error { return c.do(ctx, http.MethodPost, "/idle", nil) }
+
+// Resume takes Idle back.
+func (c *Client) Resume(ctx context.Context) error { return c.do(ctx, http.MethodPost, "/resume", nil) }
+
+// Yield has a process that is ending leave what it has not saved to the next.
+func (c *Client) Yield(ctx context.Context) error { return c.do(ctx, http.MethodPost, "/yield", nil) }
 
 // Status asks how the mount is.
 func (c *Client) Status(ctx context.Context) (st Status, err error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"valise/cache"
@@ -101,9 +102,10 @@ func (s *Session) serve(dir string, content fusefs.Content) error {
 
 // start runs what goes on beside the mount.
 func (s *Session) start() {
+	s.opened.Store(true)
 	s.setStatus(func(st *Status) {
 		st.URL, st.Dir, st.Host, st.Mount = s.cfg.URL, s.cfg.Dir, s.cfg.Host, s.state.Mount
-		st.ReadOnly, st.Base, st.State = s.cfg.ReadOnly, s.state.Base.Name(), "mounted"
+		st.ReadOnly, st.Base, st.State = s.cfg.ReadOnly, s.state.Base.Name(), StateMounted
 		st.saved(s.state.Saved)
 		st.Limit = s.cfg.SizeLimit
 	})
@@ -113,7 +115,7 @@ func (s *Session) start() {
 				s.log.Warn("deleting what is saved", "url", s.cfg.URL, "error", err)
 			}
 		})
-		s.running.Go(s.keepLease)
+		s.running.Go(func() { s.keepLease(s.work) })
 		s.running.Go(s.saveRegularly)
 	}
 	if s.cfg.Prefetch >= 0 {
@@ -140,6 +142,9 @@ func (s *Session) Run(ctx context.Context) {
 func (s *Session) Unmount(force bool) error {
 	s.ends.Lock()
 	defer s.ends.Unlock()
+	if !s.opened.Load() {
+		return nil
+	}
 	if !force && !s.ended {
 		err := error(nil)
 		if s.stack != nil {
@@ -166,7 +171,7 @@ var ErrUnsaved = errors.New("unsaved changes remain")
 // Close unmounts, saves what is left and gives the lease back. It tries for
 // Config.Patience; ErrUnsaved says that it did not succeed.
 func (s *Session) Close(ctx context.Context) error {
-	s.setStatus(func(st *Status) { st.State = stateEnding })
+	s.setStatus(func(st *Status) { st.State = StateEnding })
 	s.closeErr = s.close(ctx)
 	close(s.closed)
 	return s.closeErr
@@ -188,8 +193,15 @@ func (s *Session) close(ctx context.Context) error {
 	quiet := s.unmount()
 	s.stop()
 	s.running.Wait()
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.Patience)
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.LastSave)
 	defer cancel()
+	go func() {
+		select {
+		case <-s.yield:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	err := s.finish(ctx, quiet)
 	if err != nil {
 		err = fmt.Errorf("%w in %s: %w", ErrUnsaved, s.home.path, err)
@@ -204,20 +216,8 @@ func (s *Session) finish(ctx context.Context, quiet bool) error {
 			s.log.Warn("draining", "url", s.cfg.URL, "error", err)
 		}
 	}
-	for wait := time.Second; ; wait *= 2 {
-		_, err := s.save(ctx, layer.Final)
-		if err == nil {
-			break
-		}
-		s.log.Warn("last save", "url", s.cfg.URL, "error", err)
-		if _, bounded := ctx.Deadline(); !bounded || errors.Is(err, ErrOverLimit) || ctx.Err() != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(wait):
-		}
+	if err := s.lastSave(ctx); err != nil {
+		return err
 	}
 	if !quiet {
 		return errors.New("the mount is still in use somewhere: it was detached, and what is written there from now on is not saved yet")
@@ -236,6 +236,32 @@ func (s *Session) finish(ctx context.Context, quiet bool) error {
 	}
 	return s.home.drop(s.state)
 }
+
+// lastSave saves all there is, however often that takes, while it keeps the lease.
+func (s *Session) lastSave(ctx context.Context) error {
+	keeping, stop := context.WithCancel(ctx)
+	var kept sync.WaitGroup
+	kept.Go(func() { s.keepLease(keeping) })
+	defer kept.Wait()
+	defer stop()
+	for wait := time.Second; ; wait = min(2*wait, lastSaveWait) {
+		_, err := s.save(ctx, layer.Final)
+		if err == nil {
+			return nil
+		}
+		if _, bounded := ctx.Deadline(); !bounded || errors.Is(err, ErrOverLimit) || ctx.Err() != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(wait):
+		}
+	}
+}
+
+// lastSaveWait is the longest wait between two tries of the last save.
+const lastSaveWait = time.Minute
 
 // quietTime is how long Close waits for a mount that was in use to be let go.
 const quietTime = 10 * time.Second

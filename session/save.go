@@ -72,7 +72,7 @@ var ErrBusy = errors.New("files were in use without a pause")
 func (s *Session) save(ctx context.Context, mode layer.Mode) (*layer.Scan, error) {
 	s.syncing.Lock()
 	defer s.syncing.Unlock()
-	started := time.Now()
+	started, before := time.Now(), s.meter.Traffic()
 	scan, saved, err := s.saveOnce(ctx, mode)
 	if errors.Is(err, store.ErrMarked) {
 		// The objects are about to go: store everything anew, as if the base had nothing.
@@ -80,6 +80,7 @@ func (s *Session) save(ctx context.Context, mode layer.Mode) (*layer.Scan, error
 			scan, saved, err = s.saveOnce(ctx, mode)
 		}
 	}
+	s.tell(started, before, scan, saved, err)
 	s.setStatus(func(st *Status) {
 		st.LastTry = started
 		st.OverLimit = errors.Is(err, ErrOverLimit)
@@ -109,7 +110,6 @@ func (s *Session) saveOnce(ctx context.Context, mode layer.Mode) (*layer.Scan, *
 	if err := s.checkLimit(ctx); err != nil {
 		return nil, nil, err
 	}
-	before := s.writer.Stats()
 	scan, err := s.scanner.Scan(ctx, mode)
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("scan: %w", err), s.writer.Flush(ctx))
@@ -142,9 +142,6 @@ func (s *Session) saveOnce(ctx context.Context, mode layer.Mode) (*layer.Scan, *
 	if err := s.home.save(s.state); err != nil {
 		return nil, nil, err
 	}
-	after := s.writer.Stats()
-	s.log.Info("saved", "url", s.cfg.URL, "snapshot", next.Name(), "files", scan.Files, "bytes", after.Bytes-before.Bytes,
-		"packs", after.Packs-before.Packs, "size", next.Size, "quiescent", scan.Quiescent)
 	return scan, &next, nil
 }
 
@@ -173,6 +170,9 @@ func (s *Session) loseLease(err error) {
 func (s *Session) saveAside(ctx context.Context) error {
 	s.lost.Store(true)
 	defer s.lost.Store(false)
+	// A limit that refuses it would keep the user out for ever.
+	defer func(limit int64) { s.cfg.SizeLimit = limit }(s.cfg.SizeLimit)
+	s.cfg.SizeLimit = 0
 	if err := s.openCache(); err != nil {
 		return err
 	}
@@ -196,6 +196,18 @@ func (s *Session) saveAside(ctx context.Context) error {
 		return err
 	}
 	return s.repo.Unpin(ctx, s.state.Mount)
+}
+
+// tell logs a save. One that found nothing new is no event.
+func (s *Session) tell(started time.Time, before store.Traffic, scan *layer.Scan, saved *store.Snapshot, err error) {
+	if err == nil && saved == nil || s.work.Err() != nil && errors.Is(err, context.Canceled) {
+		return
+	}
+	e := Event{Name: "save", Duration: time.Since(started), Err: err}.measured(before, s.meter.Traffic())
+	if saved != nil {
+		e.Snapshot, e.Files = saved.Name(), int64(scan.Files)
+	}
+	e.Log(s.log, s.cfg.URL, s.cfg.User, s.cfg.Workspace)
 }
 
 // checkLimit compares the size that the home has now with its limit, before anything
@@ -241,28 +253,26 @@ func (s *Session) saveRegularly() {
 			return
 		case <-timer.C:
 		}
-		if _, err := s.save(s.work, layer.Regular); err != nil && s.work.Err() == nil {
-			s.log.Warn("save", "url", s.cfg.URL, "error", err)
-		}
+		_, _ = s.save(s.work, layer.Regular) // it is logged, and tried again
 	}
 }
 
-// keepLease renews the lease in good time, until it is lost.
-func (s *Session) keepLease() {
+// keepLease renews the lease in good time, until it is lost or ctx ends.
+func (s *Session) keepLease(ctx context.Context) {
 	interval := s.cfg.Lease / 4
 	for wait := interval; ; {
 		select {
-		case <-s.work.Done():
+		case <-ctx.Done():
 			return
 		case <-time.After(wait):
 		}
 		if s.lost.Load() {
 			return
 		}
-		err := s.lease.Renew(s.work)
+		err := s.lease.Renew(ctx)
 		wait = interval
 		switch {
-		case err == nil || s.work.Err() != nil:
+		case err == nil || ctx.Err() != nil:
 		case errors.Is(err, store.ErrLeaseLost):
 			s.loseLease(err)
 		default:

@@ -44,13 +44,19 @@ type Config struct {
 	Snapshot   string        // with ReadOnly: the name of the one to show, "" is the newest
 	Interval   time.Duration // between saves, 0 for a minute
 	Lease      time.Duration // 0 for store.DefaultLease
-	Patience   time.Duration // how long the last save and a read wait for the store, 0 for a minute
+	Patience   time.Duration // how long a read waits for the store, 0 for a minute
+	LastSave   time.Duration // how long Close tries to save, 0 for Patience
 	Filter     *layer.Filter // nil saves everything
 	SizeLimit  int64         // bytes of the home; above it nothing is saved; 0 is no limit
 	CacheSize  int64         // bytes of packs on the disk, 0 is no limit
 	Prefetch   int64         // bytes a second for the background prefetch, 0 is no bound, less than 0 is none
 	UID, GID   uint32        // owner of a home that is new
 	Mode       uint32        // and its permissions, 0 for 0700
+
+	// Populate puts the first files into the directory of a home that is new; nil is none.
+	Populate func(dir string) error
+
+	User, Workspace string // for the log
 
 	// Init and Files take over the mount of a process that died: they are what its Keep
 	// was given. Files stay the caller's.
@@ -72,6 +78,9 @@ func (c *Config) defaults() {
 	}
 	if c.Patience == 0 {
 		c.Patience = time.Minute
+	}
+	if c.LastSave == 0 {
+		c.LastSave = c.Patience
 	}
 	if c.CacheDir == "" {
 		c.CacheDir = c.StateDir + "/cache"
@@ -121,6 +130,9 @@ type Session struct {
 	ended  bool
 	gone   bool // Dir is unmounted
 
+	yield    chan struct{} // closed when the last save is to be left to another process
+	yielded  sync.Once
+	opened   atomic.Bool   // it is or was mounted, which one that Finish works on never is
 	closed   chan struct{} // closed at the end of Close, which sets closeErr before
 	closeErr error
 }
@@ -129,7 +141,7 @@ type Session struct {
 // returns, Dir can be used.
 func Open(ctx context.Context, cfg Config) (*Session, error) {
 	cfg.defaults()
-	s := &Session{cfg: cfg, log: cfg.Log, ending: make(chan struct{}), closed: make(chan struct{})}
+	s := &Session{cfg: cfg, log: cfg.Log, ending: make(chan struct{}), yield: make(chan struct{}), closed: make(chan struct{})}
 	s.work, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	if cfg.resumes() {
 		// A mount that is in use must be taken over to be ended in good order.
@@ -300,7 +312,11 @@ func (s *Session) fresh(ctx context.Context) error {
 		}
 	}
 	s.state = state{URL: s.cfg.URL, Dir: s.cfg.Dir, Profile: s.repo.ID(), Mount: mount, Base: head, Saved: head}
-	if err := s.home.begin(s.state, base); err != nil {
+	populate := s.cfg.Populate
+	if head.Epoch != 0 {
+		populate = nil // it is not new
+	}
+	if err := s.home.begin(s.state, base, populate); err != nil {
 		return err
 	}
 	return s.mapBase()
@@ -363,7 +379,11 @@ func (s *Session) takeUp(ctx context.Context, old state) error {
 			return err
 		}
 	}
-	if err := s.home.makeLayer(old.Mount, s.base); err != nil {
+	populate := s.cfg.Populate
+	if old.Base.Epoch != 0 {
+		populate = nil
+	}
+	if err := s.home.makeLayer(old.Mount, s.base, populate); err != nil {
 		return err
 	}
 	var head store.Snapshot

@@ -83,6 +83,23 @@ func openHome(path string, held *os.File) (*home, error) {
 	return &home{path: path, lock: f}, nil
 }
 
+// Locked reports whether a process works on the profile at url.
+func Locked(stateDir, url string) (bool, error) {
+	f, err := os.Open(filepath.Join(HomePath(stateDir, url), "lock"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	err = unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return true, nil
+	}
+	return false, err
+}
+
 func (h *home) close() error { return h.lock.Close() }
 
 func (h *home) file(name string) string { return filepath.Join(h.path, name) }
@@ -116,7 +133,7 @@ func (h *home) save(s state) error {
 }
 
 // begin makes the directories of a new mount's upper, owned as the home is.
-func (h *home) begin(s state, base *tree.Tree) error {
+func (h *home) begin(s state, base *tree.Tree, populate func(string) error) error {
 	err := durable.WriteFrom(h.file("base.tree"), func(w io.Writer) error {
 		_, err := w.Write(base.Bytes())
 		return err
@@ -127,19 +144,27 @@ func (h *home) begin(s state, base *tree.Tree) error {
 	if err := h.save(s); err != nil {
 		return err
 	}
-	return h.makeLayer(s.Mount, base)
+	return h.makeLayer(s.Mount, base, populate)
 }
 
 // makeLayer makes what is missing of the upper's directories. The upper's own
-// attributes are those of the home: overlayfs shows them.
-func (h *home) makeLayer(mount string, base *tree.Tree) error {
+// attributes are those of the home: overlayfs shows them. populate puts files into it.
+func (h *home) makeLayer(mount string, base *tree.Tree, populate func(string) error) error {
 	upper := h.layer(mount, "upper")
 	if _, err := os.Lstat(upper); err == nil {
 		return nil
 	}
+	if err := os.RemoveAll(h.layer(mount, "new")); err != nil { // of a process that died
+		return err
+	}
 	for _, dir := range []string{h.layer(mount, "work"), h.layer(mount, "new")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
+		}
+	}
+	if populate != nil {
+		if err := populate(h.layer(mount, "new")); err != nil {
+			return fmt.Errorf("fill a new home: %w", err)
 		}
 	}
 	if err := copyRoot(base, h.layer(mount, "new")); err != nil {

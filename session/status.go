@@ -14,7 +14,7 @@ type Status struct {
 	Dir      string `json:"dir"`
 	Host     string `json:"host"`
 	Mount    string `json:"mount"`
-	State    string `json:"state"` // mounted, ending; of a profile that is not mounted: pending
+	State    string `json:"state"`
 	ReadOnly bool   `json:"read_only"`
 
 	Base     string    `json:"base"`     // the snapshot that was mounted
@@ -35,8 +35,12 @@ type Status struct {
 	Cache   cache.Stats     `json:"cache"`
 }
 
-// stateEnding is the Status.State of a session that is being closed.
-const stateEnding = "ending"
+// The values of Status.State.
+const (
+	StateMounted = "mounted"
+	StateEnding  = "ending"  // unmounted, saving what is left
+	StatePending = "pending" // not mounted, with changes that are not saved
+)
 
 func (st *Status) saved(s store.Snapshot) {
 	if s.Epoch != 0 {
@@ -60,6 +64,9 @@ func (s *Session) Status() Status {
 	s.mu.Lock()
 	st := s.status
 	s.mu.Unlock()
+	if !s.opened.Load() {
+		return st
+	}
 	st.Traffic = s.meter.Traffic()
 	st.Cache = s.packs.Stats()
 	if s.lease != nil {

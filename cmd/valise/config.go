@@ -79,15 +79,6 @@ func checkConfig(out io.Writer, path string, asJSON bool) error {
 	return nil
 }
 
-// newLogger writes to standard error as the configuration wants it.
-func newLogger(cfg *config.Config) *slog.Logger {
-	options := &slog.HandlerOptions{Level: cfg.LogLevel}
-	if cfg.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(os.Stderr, options))
-	}
-	return slog.New(slog.NewTextHandler(os.Stderr, options))
-}
-
 func logWarnings(log *slog.Logger, cfg *config.Config) {
 	for _, w := range cfg.Warnings {
 		log.Warn("configuration", "warning", w.String())

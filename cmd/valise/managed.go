@@ -23,7 +23,7 @@ const (
 
 // managedPlaces maps the configuration's paths, which are the host's, into the plugin.
 func managedPlaces(cfg *config.Config, log *slog.Logger) (places, error) {
-	p := places{mountDir: managedMounts, socket: managedSocket, admin: cfg.Plugin.Admin}
+	p := places{mountDir: managedMounts, runDir: managedRun + "/valise/mounts", socket: managedSocket, admin: cfg.Plugin.Admin}
 	state, ok := strings.CutPrefix(cfg.StateDir, "/var/lib/")
 	if !ok {
 		return p, fmt.Errorf("state_dir %q: the managed plugin sees the host's /var/lib only; choose a directory below it", cfg.StateDir)
@@ -36,6 +36,11 @@ func managedPlaces(cfg *config.Config, log *slog.Logger) (places, error) {
 		}
 		p.admin = "unix://" + filepath.Join(managedRun, run)
 	}
+	var err error
+	if p.host, err = hostName(); err != nil {
+		return p, err
+	}
+	p.cgroup = mountsCgroup(log)
 	return p, warnPropagation(log)
 }
 

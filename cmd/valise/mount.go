@@ -10,14 +10,18 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
+	"valise/fleet"
 	"valise/layer"
 	"valise/session"
+	"valise/store/s3"
 	"valise/supervise"
 )
 
@@ -29,6 +33,8 @@ type mountFlags struct {
 	interval, patience, lease time.Duration
 	readOnly, singleHost      bool
 	uid, gid                  uint32
+
+	settingsFile string // the driver's, in place of all arguments
 }
 
 func (f *mountFlags) add(cmd *cobra.Command) *cobra.Command {
@@ -47,6 +53,10 @@ func (f *mountFlags) add(cmd *cobra.Command) *cobra.Command {
 	flags.BoolVar(&f.singleHost, "single-host", false, "make the profile on a store without conditional writes too: one host alone will ever write")
 	flags.Uint32Var(&f.uid, "uid", 1000, "owner of a home that is new")
 	flags.Uint32Var(&f.gid, "gid", 1000, "group of a home that is new")
+	flags.StringVar(&f.settingsFile, "settings", "", "`FILE` that the driver has written, in place of all arguments")
+	if err := flags.MarkHidden("settings"); err != nil {
+		panic(err) // it was just defined
+	}
 	return cmd
 }
 
@@ -61,13 +71,14 @@ func mountCommand() *cobra.Command {
 			"SIGTERM, SIGINT or valise unmount: unmount, save, exit 0. Exit code 3: unsaved changes remain\n" +
 			"in the state directory; the next mount on this host takes them up, and valise sync saves them.\n" +
 			"Exit code 4: another host has the profile." + urlHelp,
-		Args: func(cmd *cobra.Command, args []string) error { return wantArgs(cmd, args, 2) },
+		Args: func(cmd *cobra.Command, args []string) error { return f.wantArgs(cmd, args, 2) },
 		RunE: func(cmd *cobra.Command, args []string) error {
 			signal.Ignore(syscall.SIGPIPE) // a log that nobody reads is no reason to end a mount
+			run := f.supervise
 			if os.Getenv(workerEnv) != "" {
-				return f.work(cmd.Context(), args[0], args[1])
+				run = f.work
 			}
-			return f.supervise(cmd.Context(), args[0], args[1])
+			return f.notified(run(cmd.Context(), args))
 		},
 	})
 	cmd.Flags().BoolVar(&f.readOnly, "read-only", false, "show the newest snapshot; nothing is saved, other hosts are not kept out")
@@ -78,9 +89,29 @@ func mountCommand() *cobra.Command {
 // workerEnv tells the process that serves the mount from the one that watches over it.
 const workerEnv = "VALISE_MOUNT_WORKER"
 
+// wantArgs counts the arguments, which go without a file of settings only.
+func (f *mountFlags) wantArgs(cmd *cobra.Command, args []string, n int) error {
+	if f.settingsFile != "" {
+		n = 0
+	}
+	return wantArgs(cmd, args, n)
+}
+
+// notified tells the service manager, which may be the driver, why the mount failed; see
+// sd_notify(3).
+func (f *mountFlags) notified(err error) error {
+	var code exitCode
+	if err != nil && !errors.As(err, &code) { // another process has told of a code
+		notify("STATUS=" + strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+	return err
+}
+
+func notify(state string) { _, _ = daemon.SdNotify(false, state) } // nobody may be listening
+
 // supervise runs the process that serves the mount, and another one if it dies.
-func (f *mountFlags) supervise(ctx context.Context, url, dir string) error {
-	if _, _, err := f.session(ctx, url, dir); err != nil {
+func (f *mountFlags) supervise(ctx context.Context, args []string) error {
+	if _, err := f.session(ctx, args); err != nil {
 		return err // said once, before anything is started
 	}
 	self, err := os.Executable()
@@ -103,10 +134,10 @@ func (f *mountFlags) supervise(ctx context.Context, url, dir string) error {
 }
 
 // work serves the mount.
-func (f *mountFlags) work(ctx context.Context, url, dir string) error {
+func (f *mountFlags) work(ctx context.Context, args []string) error {
 	// The tree is mapped and content passes through: what is left is short-lived.
 	debug.SetGCPercent(50)
-	cfg, log, err := f.session(ctx, url, dir)
+	cfg, err := f.session(ctx, args)
 	if err != nil {
 		return err
 	}
@@ -127,7 +158,8 @@ func (f *mountFlags) work(ctx context.Context, url, dir string) error {
 	control, stop := context.WithCancel(context.WithoutCancel(ctx))
 	served := make(chan error, 1)
 	go func() { served <- s.Control(control) }()
-	log.Info("mounted", "url", cfg.URL, "dir", cfg.Dir)
+	cfg.Log.Info("mounted", "url", cfg.URL, "dir", cfg.Dir)
+	notify(daemon.SdNotifyReady)
 	debug.FreeOSMemory()
 	s.Run(ctx)
 	err = s.Close(context.WithoutCancel(ctx))
@@ -138,77 +170,99 @@ func (f *mountFlags) work(ctx context.Context, url, dir string) error {
 // finishGone saves what is left of a mount that has ended, as the process did that has
 // died before it could say so.
 func (f *mountFlags) finishGone(ctx context.Context, cfg session.Config) error {
-	if f.readOnly {
+	if cfg.ReadOnly {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.Patience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.LastSave)
 	defer cancel()
 	_, err := session.Finish(ctx, cfg)
 	return err
 }
 
-// session turns the flags into a session's settings.
-func (f *mountFlags) session(ctx context.Context, url, dir string) (session.Config, *slog.Logger, error) {
-	settings, err := f.settings()
-	if err != nil {
-		return session.Config{}, nil, err
+// session is what arguments and flags, or the file of settings, say.
+func (f *mountFlags) session(ctx context.Context, args []string) (session.Config, error) {
+	if f.settingsFile != "" {
+		s, err := fleet.ReadSettings(f.settingsFile)
+		if err != nil {
+			return session.Config{}, err
+		}
+		return openSession(ctx, s)
 	}
-	log := f.logger(settings)
-	cfg := session.Config{
-		StateDir: settings.StateDir, RunDir: session.DefaultRunDir, Host: f.host, OnHeld: session.OnHeld(f.onHeld), ReadOnly: f.readOnly, Snapshot: f.snapshot,
-		SingleHost: f.singleHost, Interval: f.interval, Patience: f.patience, Lease: f.lease, UID: f.uid, GID: f.gid, Log: log,
+	s, err := f.read(args[0], args[1])
+	if err != nil {
+		return session.Config{}, err
+	}
+	cfg, err := openSession(ctx, s)
+	cfg.ReadOnly, cfg.Snapshot = f.readOnly, f.snapshot
+	return cfg, err
+}
+
+// read turns the flags into settings.
+func (f *mountFlags) read(url, dir string) (s fleet.Settings, err error) {
+	cfg, err := f.settings()
+	if err != nil {
+		return s, err
+	}
+	at, err := s3.ParseURL(url)
+	if err != nil {
+		return s, fmt.Errorf("%w (%w)", err, errUsage)
+	}
+	storage := storageOf(cfg, at.String())
+	s = fleet.Settings{
+		URL: at.String(), Dir: dir, StateDir: cfg.StateDir, RunDir: session.DefaultRunDir, Host: f.host,
+		Access:       accessTo(cfg, storage),
+		Encryption:   fleet.Encryption{Mode: storage.Encryption, MasterKeyFile: storage.MasterKeyFile},
+		OnSecondHost: f.onHeld, SingleHost: f.singleHost, Interval: f.interval, Patience: f.patience, Lease: f.lease,
+		Filter: f.filter, UID: f.uid, GID: f.gid, LogLevel: f.level(cfg), LogFormat: cfg.LogFormat,
 	}
 	if f.stateDir != "" {
-		cfg.StateDir = f.stateDir
+		s.StateDir = f.stateDir
 	}
-	if cfg.Host == "" {
-		if cfg.Host, err = os.Hostname(); err != nil {
-			return cfg, nil, err
+	if s.Host == "" {
+		if s.Host, err = hostname(cfg); err != nil {
+			return s, err
 		}
 	}
-	for _, p := range []*string{&cfg.StateDir, &dir} {
+	for _, p := range []*string{&s.StateDir, &s.Dir} {
 		if *p, err = filepath.Abs(*p); err != nil {
-			return cfg, nil, err
+			return s, err
 		}
 	}
-	cfg.Dir = dir
-	if err := f.check(&cfg); err != nil {
-		return cfg, nil, fmt.Errorf("%w (%w)", err, errUsage)
+	if err := f.check(&s); err != nil {
+		return s, fmt.Errorf("%w (%w)", err, errUsage)
 	}
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 		if os.Getenv(workerEnv) == "" { // the worker may take over a mount whose server is dead
-			return cfg, nil, fmt.Errorf("mount point %s: want an existing directory", dir)
+			return s, fmt.Errorf("mount point %s: want an existing directory", dir)
 		}
 	}
-	bucket, name, err := f.bucket(ctx, settings, url)
-	cfg.Bucket, cfg.URL = bucket, name
-	return cfg, log, err
+	return s, nil
 }
 
 // check reads the flags that are more than words.
-func (f *mountFlags) check(cfg *session.Config) (err error) {
-	switch {
+func (f *mountFlags) check(s *fleet.Settings) (err error) {
+	switch onHeld := session.OnHeld(f.onHeld); {
 	case f.snapshot != "" && !f.readOnly:
 		return errors.New("--snapshot goes with --read-only; valise restore brings files of a snapshot back")
-	case cfg.OnHeld != session.Fail && cfg.OnHeld != session.Wait && cfg.OnHeld != session.ReadOnly:
+	case onHeld != session.Fail && onHeld != session.Wait && onHeld != session.ReadOnly:
 		return fmt.Errorf("--on-second-host %q is none of fail, wait, readonly", f.onHeld)
 	case f.interval < time.Second || f.patience < time.Second || f.lease < 5*time.Second:
 		return errors.New("--sync-interval and --patience take at least 1s, --lease at least 5s")
 	}
-	if cfg.Filter, err = layer.ParseFilter(f.filter); err != nil {
+	if _, err := layer.ParseFilter(f.filter); err != nil {
 		return fmt.Errorf("--filter: %w", err)
 	}
-	if cfg.SizeLimit, err = units.RAMInBytes(f.sizeLimit); err != nil {
+	if s.SizeLimit, err = units.RAMInBytes(f.sizeLimit); err != nil {
 		return fmt.Errorf("--size-limit: %w", err)
 	}
-	if cfg.CacheSize, err = units.RAMInBytes(f.cacheSize); err != nil {
+	if s.CacheSize, err = units.RAMInBytes(f.cacheSize); err != nil {
 		return fmt.Errorf("--cache-size: %w", err)
 	}
 	if f.prefetch == "off" {
-		cfg.Prefetch = -1
+		s.Prefetch = -1
 		return nil
 	}
-	if cfg.Prefetch, err = units.RAMInBytes(f.prefetch); err != nil {
+	if s.Prefetch, err = units.RAMInBytes(f.prefetch); err != nil {
 		return fmt.Errorf("--prefetch: %w", err)
 	}
 	return nil

@@ -24,8 +24,11 @@ func syncCommand() *cobra.Command {
 		Long: "Save the profile mounted at DIR: when it returns 0, everything written there before is durable\n" +
 			"on S3. If it is no longer mounted and an earlier mount left changes unsaved, save those; then\n" +
 			"the flags are those of the mount.",
-		Args: oneArg,
+		Args: func(cmd *cobra.Command, args []string) error { return f.wantArgs(cmd, args, 1) },
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if f.settingsFile != "" {
+				return f.notified(f.finishAll(cmd.Context(), args))
+			}
 			dir, err := filepath.Abs(args[0])
 			if err != nil {
 				return err
@@ -59,14 +62,19 @@ func (f *mountFlags) finish(ctx context.Context, dir string, notMounted error) e
 		if p.Dir != dir {
 			continue
 		}
-		cfg, _, err := f.session(ctx, p.URL, dir)
-		if err != nil {
-			return err
-		}
-		_, err = session.Finish(ctx, cfg)
-		return err
+		return f.finishAll(ctx, []string{p.URL, dir})
 	}
 	return fmt.Errorf("%w, and no changes of an earlier mount there wait in %s", notMounted, f.stateDir)
+}
+
+// finishAll saves what an earlier mount of a profile left, without a bound in time.
+func (f *mountFlags) finishAll(ctx context.Context, args []string) error {
+	cfg, err := f.session(ctx, args)
+	if err != nil {
+		return err
+	}
+	_, err = session.Finish(ctx, cfg)
+	return err
 }
 
 func unmountCommand() *cobra.Command {

@@ -13,7 +13,9 @@ import (
 
 	"valise/config"
 	"valise/endpoint"
+	"valise/fleet"
 	"valise/plugin"
+	"valise/session"
 
 	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/docker/go-plugins-helpers/volume"
@@ -29,7 +31,12 @@ func pluginCommand() *cobra.Command {
 		Long: "Serve the Docker volume driver on the configured socket, or on the one that systemd\n" +
 			"hands over. SIGHUP reads the configuration again.",
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return runPlugin(cmd.Context(), path, managed) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if managed && os.Getenv(keptEnv) == "" {
+				return keep(cmd.Context())
+			}
+			return runPlugin(cmd.Context(), path, managed)
+		},
 	}
 	configFlag(cmd, &path)
 	cmd.Flags().BoolVar(&managed, "managed", false, "run inside a managed Docker plugin (set by its config.json)")
@@ -44,18 +51,24 @@ func runPlugin(ctx context.Context, path string, managed bool) error {
 	if faults != nil && !managed {
 		return faults
 	}
-	log := newLogger(cfg)
+	log := logger(cfg.LogLevel, cfg.LogFormat)
 	logWarnings(log, cfg)
-	places := plainPlaces(cfg)
+	find := plainPlaces
 	if managed {
-		var err error
-		if places, err = managedPlaces(cfg, log); err != nil {
-			return err
-		}
+		find = managedPlaces
+	}
+	places, err := find(cfg, log)
+	if err != nil {
+		return err
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return err
 	}
 	driver, err := plugin.New(plugin.Config{
 		StateDir: filepath.Join(places.stateDir, "plugin"), MountDir: places.mountDir,
-		UsageInterval: cfg.Plugin.UsageInterval, Log: log,
+		UsageInterval: cfg.Plugin.UsageInterval, HostProcess: hostProcess(), Log: log,
+		Fleet: fleet.New(fleet.Config{StateDir: places.stateDir, RunDir: places.runDir, Program: program, Cgroup: places.cgroup, Log: log}),
 	})
 	if err != nil {
 		return err
@@ -63,7 +76,11 @@ func runPlugin(ctx context.Context, path string, managed bool) error {
 	defer driver.Close()
 	running := *cfg
 	apply := func(cfg *config.Config) {
-		driver.SetRules(plugin.Rules{Policy: cfg.Policy, Roots: cfg.Roots})
+		host := places.host
+		if cfg.Host != "" {
+			host = cfg.Host
+		}
+		driver.SetRules(plugin.Rules{Policy: cfg.Policy, Roots: cfg.Roots, Remote: driverSettings(cfg, host)})
 		if cfg.Plugin != running.Plugin || cfg.StateDir != running.StateDir || cfg.LogLevel != running.LogLevel || cfg.LogFormat != running.LogFormat {
 			log.Warn("changes of state_dir, of the log settings and below [plugin] take effect when the driver is restarted")
 		}
@@ -126,6 +143,9 @@ func servePlugin(ctx context.Context, driver *plugin.Driver, r *reloader, at pla
 
 // pluginListener takes systemd's socket where there is one.
 func pluginListener(path string) (net.Listener, error) {
+	if kept, err := keptSocket(); kept != nil || err != nil {
+		return kept, err
+	}
 	handed, err := activation.Listeners()
 	if err != nil {
 		return nil, fmt.Errorf("sockets of systemd: %w", err)
@@ -139,14 +159,20 @@ func pluginListener(path string) (net.Listener, error) {
 	return nil, fmt.Errorf("systemd handed over %d sockets, want one", len(handed))
 }
 
-// places are where the driver's own files lie.
-type places struct{ stateDir, mountDir, socket, admin string }
+// places are where the driver's own files lie, and how others know this host.
+type places struct {
+	stateDir, mountDir, runDir, socket, admin string
 
-func plainPlaces(cfg *config.Config) places {
+	cgroup string // of the processes that serve profiles on S3, "" for the driver's own
+	host   string
+}
+
+func plainPlaces(cfg *config.Config, _ *slog.Logger) (places, error) {
+	host, err := os.Hostname()
 	return places{
-		stateDir: cfg.StateDir, mountDir: filepath.Join(cfg.StateDir, "mounts"),
-		socket: cfg.Plugin.Socket, admin: cfg.Plugin.Admin,
-	}
+		stateDir: cfg.StateDir, mountDir: filepath.Join(cfg.StateDir, "mounts"), runDir: session.DefaultRunDir,
+		socket: cfg.Plugin.Socket, admin: cfg.Plugin.Admin, host: host,
+	}, err
 }
 
 func reloadCommand() *cobra.Command {

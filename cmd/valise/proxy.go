@@ -36,7 +36,7 @@ func runProxy(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	log := newLogger(cfg)
+	log := logger(cfg.LogLevel, cfg.LogFormat)
 	logWarnings(log, cfg)
 	if len(cfg.Proxy.Listen) == 0 {
 		return fmt.Errorf("%s: no [[proxy.listen]]: the proxy has nowhere to listen", path)

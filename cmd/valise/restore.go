@@ -129,7 +129,7 @@ func importCommand() *cobra.Command {
 			"write meanwhile. What an import that was cut off has uploaded is used by the next one." + urlHelp,
 		Args: func(cmd *cobra.Command, args []string) error { return wantArgs(cmd, args, 2) },
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, _, err := f.session(cmd.Context(), args[1], args[0])
+			cfg, err := f.session(cmd.Context(), []string{args[1], args[0]})
 			if err != nil {
 				return err
 			}

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -40,41 +38,11 @@ func (f *bucketFlags) settings() (*config.Config, error) {
 	return config.Load(f.config)
 }
 
-func (f *bucketFlags) logger(cfg *config.Config) *slog.Logger {
-	level := cfg.LogLevel
+func (f *bucketFlags) level(cfg *config.Config) slog.Level {
 	if f.debug {
-		level = slog.LevelDebug
+		return slog.LevelDebug
 	}
-	if cfg.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
-	}
-	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
-}
-
-// bucket returns the bucket of a URL and the URL's canonical form.
-func (f *bucketFlags) bucket(ctx context.Context, cfg *config.Config, url string) (*s3.Bucket, string, error) {
-	at, err := s3.ParseURL(url)
-	if err != nil {
-		return nil, "", fmt.Errorf("%w (%w)", err, errUsage)
-	}
-	c := s3.Config{
-		Location: at, Region: cfg.S3.Region, AccessKeyID: cfg.S3.AccessKeyID,
-		RequestChecksumCalculation: cfg.S3.RequestChecksumCalculation,
-		ResponseChecksumValidation: cfg.S3.ResponseChecksumValidation,
-		Log:                        f.logger(cfg),
-	}
-	if os.Getenv("AWS_ACCESS_KEY_ID") == s3.IAM && c.AccessKeyID == "" {
-		c.AccessKeyID = s3.IAM
-	}
-	if name := cfg.S3.SecretAccessKeyFile; name != "" {
-		secret, err := os.ReadFile(name)
-		if err != nil {
-			return nil, "", fmt.Errorf("read the secret access key: %w", err)
-		}
-		c.SecretAccessKey = strings.TrimSpace(string(secret))
-	}
-	b, err := s3.New(ctx, c)
-	return b, at.String(), err
+	return cfg.LogLevel
 }
 
 // repo opens the profile at a URL.
@@ -83,13 +51,18 @@ func (f *bucketFlags) repo(ctx context.Context, url string) (*store.Repo, *confi
 	if err != nil {
 		return nil, nil, err
 	}
-	bucket, name, err := f.bucket(ctx, cfg, url)
+	at, err := s3.ParseURL(url)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w (%w)", err, errUsage)
+	}
+	log := logger(f.level(cfg), cfg.LogFormat)
+	bucket, err := openBucket(ctx, at.String(), accessTo(cfg, storageOf(cfg, at.String())), log)
 	if err != nil {
 		return nil, nil, err
 	}
-	repo, err := store.Open(ctx, store.Config{Bucket: bucket, Log: f.logger(cfg)})
+	repo, err := store.Open(ctx, store.Config{Bucket: bucket, Log: log})
 	if errors.Is(err, store.ErrNoProfile) {
-		return nil, nil, fmt.Errorf("%s: %w; valise mount and valise import make one", name, err)
+		return nil, nil, fmt.Errorf("%s: %w; valise mount and valise import make one", at, err)
 	}
 	return repo, cfg, err
 }

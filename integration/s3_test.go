@@ -1,0 +1,88 @@
+//go:build integration
+
+package integration
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"valise/store/storetest/server"
+)
+
+// bucket is the one that tests have on a server of their own.
+const bucket = "profiles"
+
+// onS3 is a rig's settings whose workspace desktop lies on a server of S3. In tables
+// @s3 is s3://BUCKET@ENDPOINT.
+func onS3(s *server.Server, tables string) settings {
+	if tables == "" {
+		tables = `
+[workspaces.desktop]
+images  = ["valise-demo/desktop"]
+profile = "@s3/desktop/{username}/"
+`
+	}
+	tables = strings.ReplaceAll(tables, "@s3", "s3://"+bucket+"@"+strings.TrimPrefix(s.Endpoint, "https://"))
+	tables = strings.ReplaceAll(tables, "@bucket", bucket+"@"+strings.TrimPrefix(s.Endpoint, "https://"))
+	return settings{store: s, tables: tables}
+}
+
+// newStore starts an S3 server with a bucket.
+func newStore(t *testing.T) *server.Server {
+	t.Helper()
+	s := server.MinIO(t)
+	s.Bucket(t, bucket)
+	return s
+}
+
+// s3Table is the configuration's [s3], with the files that it names beside the file.
+func (r *rig) s3Table() string {
+	if r.settings.store == nil {
+		return ""
+	}
+	seen := "/etc/valise"
+	if r.form == plain {
+		seen = filepath.Join(r.dir, "etc")
+	}
+	s := r.settings.store
+	write(r.t, filepath.Join(r.dir, "etc/s3.secret"), s.SecretKey+"\n")
+	write(r.t, filepath.Join(r.dir, "etc/ca.pem"), read(r.t, s.CAFile))
+	return fmt.Sprintf("[s3]\naccess_key_id = %q\nsecret_access_key_file = %q\nca_file = %q\nregion = \"us-east-1\"\n%s\n",
+		s.AccessKey, seen+"/s3.secret", seen+"/ca.pem", r.settings.s3)
+}
+
+// awaitSaved waits until nothing of the rig's sessions is mounted or unsaved on this host.
+func (r *rig) awaitSaved() {
+	r.t.Helper()
+	eventually(r.t, "everything is saved", 40*time.Second, func() error {
+		left, err := filepath.Glob(filepath.Join(r.dir, "lib/valise/s3/*/state.json"))
+		if err == nil && len(left) > 0 {
+			err = fmt.Errorf("unsaved: %v", left)
+		}
+		return err
+	})
+}
+
+func TestS3Home(t *testing.T) {
+	store := newStore(t)
+	bothForms(t, onS3(store, ""), func(t *testing.T, r *rig) {
+		session := r.session("alice")
+		equal(t, "owner and mode", r.in(session, "stat -c '%u:%g %a' ."), "1000:1000 700")
+		r.in(session, "mkdir docs && echo mine >docs/notes && ln docs/notes docs/link")
+		volume := r.volumeAt(session, home)
+		st := r.inspect(volume)
+		equal(t, "state", st.Status["state"], "mounted")
+		second := r.session("alice")
+		equal(t, "a second session", r.in(second, "cat docs/notes; echo too >>docs/link"), "mine")
+		equal(t, "the first", r.in(session, "cat docs/notes"), "mine\ntoo")
+		r.end(session)
+		r.end(second)
+		r.awaitSaved()
+		equal(t, "the next session", r.shell("alice", "cat docs/notes; stat -c %h docs/link").must(), "mine\ntoo\n2")
+		equal(t, "bob's", r.shell("bob", "ls -A").must(), "")
+		r.awaitSaved()
+	})
+}
