@@ -46,7 +46,7 @@ var imports = map[string][]string{
 	"extract":                {"store", "tree"},
 	"session":                {"cache", "durable", "fusefs", "layer", "store", "tree"},
 	"supervise":              {},
-	"fleet":                  {"durable", "session"},
+	"fleet":                  {"durable", "session", "store"},
 	"integration/s3":         {},
 
 	"cmd/valise": {"cache", "config", "endpoint", "extract", "fleet", "identity", "layer", "plugin", "profile", "proxy", "session", "store", "store/s3", "supervise"},

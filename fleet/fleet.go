@@ -18,6 +18,9 @@ type Config struct {
 	Program          string // the valise binary
 	Cgroup           string // directory of the cgroup that processes run in, "" for the starter's
 	Log              *slog.Logger
+
+	// Session are the settings of a session, with the bucket opened.
+	Session func(context.Context, Settings) (session.Config, error)
 }
 
 // Fleet starts and finds the processes of one state directory.

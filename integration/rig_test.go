@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -33,7 +34,8 @@ type settings struct {
 	s3      string // keys of [s3]
 	file    string // content of a mapping file beside the configuration, @file in it
 
-	store *server.Server // where profiles on S3 lie
+	store  *server.Server // where profiles on S3 lie
+	prefix string         // @rig in the configuration, "" = the driver's name
 
 	noProxy   bool
 	faulty    bool // the driver need not come up
@@ -136,7 +138,7 @@ func (r *rig) config(s settings) string {
 }
 
 func (r *rig) fill(s string) string {
-	return strings.NewReplacer("@mnt", r.seen, "@file", "mappings.json", "@dir", r.dir).Replace(s)
+	return strings.NewReplacer("@mnt", r.seen, "@file", "mappings.json", "@dir", r.dir, "@rig", cmp.Or(r.settings.prefix, r.name)).Replace(s)
 }
 
 // configure replaces the tables of the configuration file; nobody reads it yet.

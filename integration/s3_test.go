@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -16,7 +17,8 @@ import (
 const bucket = "profiles"
 
 // onS3 is a rig's settings whose workspace desktop lies on a server of S3. In tables
-// @s3 is s3://BUCKET@ENDPOINT.
+// @s3 is a URL there that the rig has to itself, @bucket is BUCKET@ENDPOINT, and @rig is
+// a name of the rig's own.
 func onS3(s *server.Server, tables string) settings {
 	if tables == "" {
 		tables = `
@@ -25,8 +27,8 @@ images  = ["valise-demo/desktop"]
 profile = "@s3/desktop/{username}/"
 `
 	}
-	tables = strings.ReplaceAll(tables, "@s3", "s3://"+bucket+"@"+strings.TrimPrefix(s.Endpoint, "https://"))
-	tables = strings.ReplaceAll(tables, "@bucket", bucket+"@"+strings.TrimPrefix(s.Endpoint, "https://"))
+	at := bucket + "@" + strings.TrimPrefix(s.Endpoint, "https://")
+	tables = strings.NewReplacer("@s3", "s3://"+at+"/@rig", "@bucket", at).Replace(tables)
 	return settings{store: s, tables: tables}
 }
 
@@ -85,4 +87,41 @@ func TestS3Home(t *testing.T) {
 		equal(t, "bob's", r.shell("bob", "ls -A").must(), "")
 		r.awaitSaved()
 	})
+}
+
+// Reset, purge and the operator's listings work on S3 as in directories.
+func TestS3ResetAndPurge(t *testing.T) {
+	bothForms(t, onS3(newStore(t), ""), func(t *testing.T, r *rig) {
+		session := r.session("alice")
+		r.in(session, "echo mine >notes")
+		r.shell("alice", "true", "--label", "valise.profile=reset").refused("is in use")
+		r.valise("profile", "purge", "alice", "--yes").refused("in use")
+		r.end(session)
+		equal(t, "after a reset at launch", r.shell("alice", "ls -A; stat -c '%u:%g %a' .", "--label", "valise.profile=reset").must(), "1000:1000 700")
+		equal(t, "and after it", r.shell("alice", "echo new >notes; ls -A").must(), "notes")
+		r.shell("bob", "echo his >notes").must()
+		r.awaitSaved()
+		var users []string
+		for _, p := range r.profiles("ls") {
+			users = append(users, p.User)
+		}
+		equal(t, "users with profiles", fmt.Sprint(users), "[alice bob]")
+		out := r.valise("profile", "purge", "alice").must()
+		contains(t, "the dry run", out, "would purge s3://", "/desktop/alice/")
+		r.valise("profile", "purge", "alice", "--yes").must()
+		equal(t, "what is left", fmt.Sprint(len(r.profiles("ls"))), "1")
+		equal(t, "alice's next session", r.shell("alice", "ls -A").must(), "")
+		equal(t, "bob's", r.shell("bob", "cat notes").must(), "his")
+		r.awaitSaved()
+	})
+}
+
+// snapshots is what `valise snapshots` shows of a profile below the rig's prefix.
+func (r *rig) snapshots(below string) string {
+	r.t.Helper()
+	s := r.settings.store
+	url := "s3://" + bucket + "@" + strings.TrimPrefix(s.Endpoint, "https://") + "/" + cmp.Or(r.settings.prefix, r.name) + "/" + below
+	c := r.valise("snapshots", url)
+	c.env = append(c.env, "AWS_ACCESS_KEY_ID="+s.AccessKey, "AWS_SECRET_ACCESS_KEY="+s.SecretKey, "AWS_CA_BUNDLE="+s.CAFile, "AWS_REGION=us-east-1")
+	return c.must()
 }

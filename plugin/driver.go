@@ -27,6 +27,8 @@ type Rules struct {
 
 	// Remote are the settings of a user's profile on S3.
 	Remote func(*profile.Workspace, identity.Tokens) (fleet.Settings, error)
+	// Stored lists the URLs of the profiles that a storage has.
+	Stored func(context.Context, *profile.Storage) ([]string, error)
 }
 
 // Config are the driver's fixed settings.

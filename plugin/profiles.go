@@ -23,6 +23,11 @@ type Profile struct {
 	Mounts     int    `json:"mounts"`
 	UsageBytes *int64 `json:"usage_bytes,omitempty"` // nil = not measured yet
 	LimitBytes int64  `json:"limit_bytes,omitempty"` // 0 = none
+
+	// Of a profile on S3.
+	StoredBytes *int64 `json:"stored_bytes,omitempty"` // all its objects, nil = not asked
+	State       string `json:"state,omitempty"`        // session.Status.State, "" = not on this host
+	Error       string `json:"error,omitempty"`        // why it is not saved
 }
 
 // Selection picks profiles: one user's, in one workspace or ("") in all.
@@ -42,6 +47,14 @@ func (d *Driver) Profiles(ctx context.Context) ([]Profile, error) {
 	out := []Profile{}
 	for _, name := range slices.Sorted(maps.Keys(r.Policy.Workspaces)) {
 		w := r.Policy.Workspaces[name]
+		if w.Storage != nil {
+			list, err := d.remoteProfiles(ctx, r, w)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, list...)
+			continue
+		}
 		if w.Path.IsZero() {
 			continue
 		}
@@ -86,6 +99,11 @@ func (d *Driver) summary(p place, userID, path string) Profile {
 		Workspace: p.workspace.Name, User: string(p.user), UserID: userID, Path: path, LimitBytes: p.limit,
 		Mounts: len(d.referencesTo(func(b backing) bool { return b.Path == path })),
 	}
+	if p.remote != nil {
+		if st, ok := d.look([]backing{p.backing()})[path]; ok {
+			s.State, s.Error, s.UsageBytes = st.State, st.Error, &st.Size
+		}
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if m, ok := d.usage[path]; ok {
@@ -109,7 +127,7 @@ func (d *Driver) selected(ctx context.Context, s Selection) ([]place, error) {
 	}
 	var places []place
 	for _, name := range names {
-		if w := r.Policy.Workspaces[name]; s.Workspace == "" && w.Path.IsZero() {
+		if w := r.Policy.Workspaces[name]; s.Workspace == "" && !w.HasProfile() {
 			continue
 		}
 		p, err := r.profile(volume.Spec{Workspace: name, Username: s.User, UserID: s.UserID})
@@ -129,6 +147,18 @@ func (d *Driver) Show(ctx context.Context, s Selection) ([]Profile, error) {
 	}
 	out := []Profile{}
 	for _, p := range places {
+		if p.remote != nil {
+			found, size, err := d.remoteExists(ctx, p)
+			if err != nil {
+				return nil, err
+			}
+			if found {
+				one := d.summary(p, s.UserID, p.path())
+				one.StoredBytes = &size
+				out = append(out, one)
+			}
+			continue
+		}
 		err := d.guarded(ctx, p, func(_ context.Context, root *beneath.Node) error {
 			n, err := root.Open(p.rel)
 			if err == nil {

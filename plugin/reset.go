@@ -17,6 +17,9 @@ func (d *Driver) reset(ctx context.Context, p place) error {
 	if p.workspace == nil {
 		return fmt.Errorf("%s: only a profile can be reset", p)
 	}
+	if p.remote != nil {
+		return d.resetRemote(ctx, p)
+	}
 	p.points = d.lookAtPoints(ctx, p)
 	return d.unused(ctx, p, func() error {
 		if _, _, err := d.discard(ctx, p); err != nil {
@@ -40,6 +43,9 @@ func (d *Driver) reset(ctx context.Context, p place) error {
 // purge deletes a profile and tells whether there was one. It returns when the data
 // is gone.
 func (d *Driver) purge(ctx context.Context, p place) (found bool, err error) {
+	if p.remote != nil {
+		return d.purgeRemote(ctx, p)
+	}
 	var item trash
 	err = d.unused(ctx, p, func() error {
 		item, found, err = d.discard(ctx, p)
@@ -70,7 +76,7 @@ func (d *Driver) unused(ctx context.Context, p place, act func() error) error {
 		return fmt.Errorf("%s %w by %d container(s): stop them first", p, volume.ErrInUse, n)
 	}
 	for _, readOnly := range []bool{false, true} {
-		if err := d.detachUnused(backing{Path: p.path(), ReadOnly: readOnly}); err != nil {
+		if err := d.detachUnused(backing{Path: p.path(), ReadOnly: readOnly, Remote: p.remote != nil}); err != nil {
 			return err
 		}
 	}

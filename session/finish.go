@@ -73,7 +73,7 @@ func (s *Session) finishPending(ctx context.Context) (bool, error) {
 		return true, err
 	}
 	s.meter = &store.Meter{Bucket: s.cfg.Bucket}
-	s.repo, err = store.Open(ctx, store.Config{Bucket: s.meter, Log: s.log})
+	s.repo, err = store.Open(ctx, s.cfg.store(s.meter))
 	switch {
 	case old.Complete && err == nil:
 		return false, s.settle(ctx, old)

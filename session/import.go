@@ -17,24 +17,42 @@ var ErrNotEmpty = errors.New("the profile has snapshots already: import into one
 // Import makes the first snapshot of a new profile from a directory, which nobody
 // should write to meanwhile. Of cfg it uses Bucket, URL, Host, Lease, SingleHost,
 // Filter and Log.
-func Import(ctx context.Context, cfg Config, dir string, progress func(store.WriterStats)) (_ store.Snapshot, skipped []layer.Skipped, err error) {
+func Import(ctx context.Context, cfg Config, dir string, progress func(store.WriterStats)) (store.Snapshot, []layer.Skipped, error) {
 	cfg.defaults()
-	repo, err := store.OpenOrCreate(ctx, store.Config{Bucket: cfg.Bucket, Log: cfg.Log, SingleHost: cfg.SingleHost})
+	var skipped []layer.Skipped
+	var made store.Snapshot
+	err := exclusively(ctx, cfg, func(ctx context.Context, repo *store.Repo, lease *store.Lease, head store.Snapshot) error {
+		if head.Epoch != 0 {
+			return ErrNotEmpty
+		}
+		s, scan, err := importTree(ctx, repo, lease, head, cfg, dir, progress)
+		if err == nil {
+			made, skipped = s, scan.Skipped
+		}
+		return err
+	})
 	if err != nil {
-		return store.Snapshot{}, nil, fmt.Errorf("import into %s: %w", cfg.URL, err)
+		return store.Snapshot{}, nil, fmt.Errorf("import %s into %s: %w", dir, cfg.URL, err)
+	}
+	return made, skipped, nil
+}
+
+// exclusively opens the profile, makes it where there is none, and calls do while it holds
+// the lease, with the newest snapshot.
+func exclusively(ctx context.Context, cfg Config, do func(context.Context, *store.Repo, *store.Lease, store.Snapshot) error) (err error) {
+	repo, err := store.OpenOrCreate(ctx, cfg.store(cfg.Bucket))
+	if err != nil {
+		return err
 	}
 	defer repo.Close()
 	lease, err := repo.Acquire(ctx, store.Claim{Host: cfg.Host, Mount: store.NewID(), TTL: cfg.Lease})
 	if err != nil {
-		return store.Snapshot{}, nil, fmt.Errorf("import into %s: %w", cfg.URL, err)
+		return err
 	}
 	defer func() { err = errors.Join(err, lease.Release(context.WithoutCancel(ctx))) }()
 	head, err := repo.HeadUnder(ctx, lease)
-	if err == nil && head.Epoch != 0 {
-		err = ErrNotEmpty
-	}
 	if err != nil {
-		return store.Snapshot{}, nil, fmt.Errorf("import into %s: %w", cfg.URL, err)
+		return err
 	}
 	work, stop := context.WithCancel(ctx)
 	kept := make(chan struct{})
@@ -48,16 +66,12 @@ func Import(ctx context.Context, cfg Config, dir string, progress func(store.Wri
 			}
 		}
 	}()
-	s, scan, err := importTree(ctx, repo, lease, cfg, dir, progress)
-	stop()
-	<-kept
-	if err != nil {
-		return store.Snapshot{}, nil, fmt.Errorf("import %s into %s: %w", dir, cfg.URL, err)
-	}
-	return s, scan.Skipped, nil
+	defer func() { stop(); <-kept }()
+	return do(work, repo, lease, head)
 }
 
-func importTree(ctx context.Context, repo *store.Repo, lease *store.Lease, cfg Config, dir string, progress func(store.WriterStats)) (store.Snapshot, *layer.Scan, error) {
+// importTree makes what is in dir the successor of the snapshot head.
+func importTree(ctx context.Context, repo *store.Repo, lease *store.Lease, head store.Snapshot, cfg Config, dir string, progress func(store.WriterStats)) (store.Snapshot, *layer.Scan, error) {
 	base := emptyTree()
 	writer := repo.NewWriter(base, nil)
 	sink := layer.Sink(writer)
@@ -82,7 +96,7 @@ func importTree(ctx context.Context, repo *store.Repo, lease *store.Lease, cfg C
 	}
 	s := store.Snapshot{Index: index, Time: time.Now().UTC()}
 	s.Files, s.Size = whole.Total()
-	s, err = repo.Commit(ctx, lease, store.Snapshot{}, s, whole)
+	s, err = repo.Commit(ctx, lease, head, s, whole)
 	return s, scan, err
 }
 

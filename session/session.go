@@ -96,6 +96,11 @@ func (c *Config) defaults() {
 	}
 }
 
+// store is how the profile is opened by way of a bucket.
+func (c *Config) store(b store.Bucket) store.Config {
+	return store.Config{Bucket: b, Log: c.Log, SingleHost: c.SingleHost}
+}
+
 // Session is a mounted profile.
 type Session struct {
 	cfg     Config
@@ -183,7 +188,7 @@ func (s *Session) open(ctx context.Context) error {
 		}
 	}
 	err := s.persist(ctx, func() (err error) {
-		s.repo, err = open(ctx, store.Config{Bucket: s.meter, Log: s.log, SingleHost: s.cfg.SingleHost})
+		s.repo, err = open(ctx, s.cfg.store(s.meter))
 		return err
 	})
 	if err != nil {
@@ -280,9 +285,18 @@ func (s *Session) acquire(ctx context.Context, mount string) error {
 		select {
 		case <-ctx.Done():
 			return errors.Join(held, ctx.Err())
-		case <-time.After(min(2*time.Second, held.Left)):
+		case <-time.After(min(pollTime(held), held.Left)):
 		}
 	}
+}
+
+// pollTime is how long to wait before a look whether a lease is free: one whose holder is
+// saving the last changes soon is.
+func pollTime(held *store.HeldError) time.Duration {
+	if held.State == store.LeaseDraining {
+		return 250 * time.Millisecond
+	}
+	return 2 * time.Second
 }
 
 func (s *Session) claim(mount string) store.Claim {

@@ -68,7 +68,7 @@ func runPlugin(ctx context.Context, path string, managed bool) error {
 	driver, err := plugin.New(plugin.Config{
 		StateDir: filepath.Join(places.stateDir, "plugin"), MountDir: places.mountDir,
 		UsageInterval: cfg.Plugin.UsageInterval, HostProcess: hostProcess(), Log: log,
-		Fleet: fleet.New(fleet.Config{StateDir: places.stateDir, RunDir: places.runDir, Program: program, Cgroup: places.cgroup, Log: log}),
+		Fleet: fleet.New(fleet.Config{StateDir: places.stateDir, RunDir: places.runDir, Program: program, Cgroup: places.cgroup, Log: log, Session: openSession}),
 	})
 	if err != nil {
 		return err
@@ -80,7 +80,7 @@ func runPlugin(ctx context.Context, path string, managed bool) error {
 		if cfg.Host != "" {
 			host = cfg.Host
 		}
-		driver.SetRules(plugin.Rules{Policy: cfg.Policy, Roots: cfg.Roots, Remote: driverSettings(cfg, host)})
+		driver.SetRules(plugin.Rules{Policy: cfg.Policy, Roots: cfg.Roots, Remote: driverSettings(cfg, host), Stored: storedProfiles(cfg)})
 		if cfg.Plugin != running.Plugin || cfg.StateDir != running.StateDir || cfg.LogLevel != running.LogLevel || cfg.LogFormat != running.LogFormat {
 			log.Warn("changes of state_dir, of the log settings and below [plugin] take effect when the driver is restarted")
 		}

@@ -102,6 +102,9 @@ func openBucket(ctx context.Context, url string, a fleet.Access, log *slog.Logge
 		RequestChecksumCalculation: a.RequestChecksumCalculation, ResponseChecksumValidation: a.ResponseChecksumValidation,
 		Log: log,
 	}
+	if r := a.Role; r != nil {
+		c.Role = &s3.Role{ARN: r.ARN, Endpoint: r.Endpoint, Duration: r.Duration}
+	}
 	if os.Getenv("AWS_ACCESS_KEY_ID") == s3.IAM && c.AccessKeyID == "" {
 		c.AccessKeyID = s3.IAM
 	}

@@ -29,16 +29,16 @@ const deletions = 16
 
 // Bucket is the part of an S3 bucket below a prefix.
 type Bucket struct {
-	client   *s3.Client
-	http     *http.Client
-	log      *slog.Logger
-	bucket   string
-	endpoint string
-	prefix   string
-	where    string // the endpoint for people
-	checksum bool   // requests carry one
-	fixed    bool   // the endpoint is of one region
-	region   atomic.Pointer[string]
+	party
+	client      *s3.Client
+	http        *http.Client
+	credentials *renewer
+	log         *slog.Logger
+	endpoint    string
+	prefix      string
+	checksum    bool // requests carry one
+	fixed       bool // the endpoint is of one region
+	region      atomic.Pointer[string]
 }
 
 var _ store.Bucket = (*Bucket)(nil)
@@ -66,16 +66,25 @@ func New(ctx context.Context, c Config) (*Bucket, error) {
 	if c.AccessKeyID == IAM {
 		kind = store.ErrUnavailable // it is a service that is away or has no role yet
 	}
-	ac.Credentials = source{ac.Credentials, kind}
+	if c.Role != nil {
+		if ac.Credentials, err = c.assume(ac, client); err != nil {
+			return nil, err
+		}
+	}
+	from := &renewer{source: source{ac.Credentials, kind}}
+	ac.Credentials = from
 	ac.HTTPClient = client
 	b := &Bucket{
-		client:   s3.NewFromConfig(ac, c.options),
-		http:     client,
-		log:      c.Log,
-		bucket:   c.Location.Bucket,
-		endpoint: c.Location.Endpoint,
-		prefix:   c.Location.Prefix,
-		where:    cmp.Or(strings.TrimPrefix(c.Location.Endpoint, "https://"), "AWS S3"),
+		party: party{
+			where:  cmp.Or(strings.TrimPrefix(c.Location.Endpoint, "https://"), "AWS S3"),
+			bucket: c.Location.Bucket,
+		},
+		client:      s3.NewFromConfig(ac, c.options),
+		http:        client,
+		credentials: from,
+		log:         c.Log,
+		endpoint:    c.Location.Endpoint,
+		prefix:      c.Location.Prefix,
 	}
 	b.checksum = b.client.Options().RequestChecksumCalculation != aws.RequestChecksumCalculationWhenRequired
 	if err := b.findRegion(ctx, ac.Region); err != nil {
@@ -88,26 +97,27 @@ func New(ctx context.Context, c Config) (*Bucket, error) {
 // Close frees the idle connections. Calls under way go on.
 func (b *Bucket) Close() { b.http.CloseIdleConnections() }
 
-// source marks its errors, which the SDK puts under those of the request.
-type source struct {
-	next aws.CredentialsProvider
-	kind error // of its errors
-}
-
-func (s source) Retrieve(ctx context.Context) (aws.Credentials, error) {
-	c, err := s.next.Retrieve(ctx)
-	if err != nil {
-		err = &noCredentials{kind: s.kind, cause: err}
-	}
-	return c, err
-}
-
 // do makes a request in the bucket's region, and once more if the answer says that it
-// is in another.
+// is in another, or that the credentials have ended and there are others.
 func (b *Bucket) do(ctx context.Context, op string, key store.Key, call func(region func(*s3.Options)) error) error {
-	region := *b.region.Load()
-	in := func(o *s3.Options) { o.Region = region }
+	region, used := *b.region.Load(), ""
+	in := func(o *s3.Options) {
+		o.Region = region
+		o.Credentials = aws.CredentialsProviderFunc(func(ctx context.Context) (aws.Credentials, error) {
+			c, err := b.credentials.Retrieve(ctx)
+			used = c.AccessKeyID
+			return c, err
+		})
+	}
 	err := call(in)
+	if isEnded(err) {
+		others, none := b.credentials.others(ctx, used)
+		if none != nil {
+			err = none
+		} else if others {
+			err = call(in)
+		}
+	}
 	if err == nil {
 		return nil
 	}
@@ -126,17 +136,20 @@ func (b *Bucket) do(ctx context.Context, op string, key store.Key, call func(reg
 
 func (b *Bucket) key(k store.Key) *string { return aws.String(b.prefix + string(k)) }
 
+// anew is the condition of a Create.
+var anew = aws.String("*")
+
 // Put implements store.Bucket. It refuses what Get would.
 func (b *Bucket) Put(ctx context.Context, key store.Key, body []byte) error {
-	return b.put(ctx, "put", key, body, nil)
+	return b.put(ctx, "put", key, body, nil, nil)
 }
 
 // Create implements store.Bucket. It refuses what Get would.
 func (b *Bucket) Create(ctx context.Context, key store.Key, body []byte) error {
-	return b.put(ctx, "create", key, body, aws.String("*"))
+	return b.put(ctx, "create", key, body, anew, nil)
 }
 
-func (b *Bucket) put(ctx context.Context, op string, key store.Key, body []byte, ifNoneMatch *string) error {
+func (b *Bucket) put(ctx context.Context, op string, key store.Key, body []byte, ifNoneMatch *string, own *customerKey) error {
 	if len(body) > store.MaxObject {
 		return fmt.Errorf("%s %s: %d bytes are more than an object may have", op, key, len(body))
 	}
@@ -150,7 +163,11 @@ func (b *Bucket) put(ctx context.Context, op string, key store.Key, body []byte,
 			// that not every store reads.
 			in.ChecksumCRC32 = aws.String(checksum(body))
 		}
-		_, err := b.client.PutObject(ctx, in, region)
+		in.SSECustomerAlgorithm, in.SSECustomerKey, in.SSECustomerKeyMD5 = own.headers()
+		out, err := b.client.PutObject(ctx, in, region)
+		if err == nil && !own.took(out.SSECustomerAlgorithm, out.SSECustomerKeyMD5) {
+			err = &ignored{"stored the object without it"}
+		}
 		return err
 	})
 }

@@ -39,6 +39,10 @@ type Config struct {
 	// what the environment, the shared files and the rest of the AWS chain give.
 	AccessKeyID, SecretAccessKey, SessionToken string
 
+	// Role is assumed for each Bucket, with a session policy that allows no more than
+	// the Location's prefix; nil is none. It does not go with IAM.
+	Role *Role
+
 	// RequestChecksumCalculation and ResponseChecksumValidation are "when_supported"
 	// or "when_required"; empty is what AWS_REQUEST_CHECKSUM_CALCULATION and
 	// AWS_RESPONSE_CHECKSUM_VALIDATION say, else when_supported.
@@ -56,7 +60,9 @@ type Config struct {
 	// Stall ends an attempt in which no byte moved for so long; 0 is 30 s.
 	Stall time.Duration
 
-	Log *slog.Logger // gets retries at debug level; nil is none
+	// Log gets retries at debug level, and at warn a Role whose credentials are not
+	// renewed in time; nil is none.
+	Log *slog.Logger
 
 	dial func(ctx context.Context, network, address string) (net.Conn, error) // tests only
 }
@@ -82,6 +88,15 @@ func (c Config) withDefaults() (Config, error) {
 		return c, errors.New("there is a secret access key but no access key ID")
 	case c.AccessKeyID != "" && c.AccessKeyID != IAM && !secret:
 		return c, errors.New("there is an access key ID but no secret access key")
+	case c.AccessKeyID == IAM && c.Role != nil:
+		return c, errors.New("access key " + IAM + " is a role's already and goes without another: with it sts must be false")
+	}
+	if c.Role != nil {
+		role, err := c.Role.withDefaults(c.Location)
+		if err != nil {
+			return c, err
+		}
+		c.Role = &role
 	}
 	return c, nil
 }
@@ -104,7 +119,10 @@ func (c Config) load(ctx context.Context) (aws.Config, error) {
 		role := ec2rolecreds.New(func(o *ec2rolecreds.Options) {
 			o.Client = imds.NewFromConfig(ac, func(o *imds.Options) { o.EnableFallback = aws.FalseTernary })
 		})
-		ac.Credentials = aws.NewCredentialsCache(role)
+		// There are new ones five minutes before the last ones end.
+		ac.Credentials = aws.NewCredentialsCache(role, func(o *aws.CredentialsCacheOptions) {
+			o.ExpiryWindow, o.ExpiryWindowJitterFrac = 5*time.Minute, 0.5
+		})
 	}
 	ac.Region = cmp.Or(c.Region, ac.Region)
 

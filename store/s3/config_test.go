@@ -154,34 +154,6 @@ func TestInstanceRole(t *testing.T) {
 	}
 }
 
-func TestRequestChecksums(t *testing.T) {
-	f := newFake(t, func(w http.ResponseWriter, r request, n int) {})
-	for name, test := range map[string]struct {
-		set, env, want string
-	}{
-		"default":           {"", "", checksum([]byte("body"))},
-		"required":          {"when_required", "", ""},
-		"environment":       {"", "when_required", ""},
-		"above environment": {"WHEN_SUPPORTED", "when_required", checksum([]byte("body"))},
-	} {
-		t.Run(name, func(t *testing.T) {
-			c := f.config(t)
-			c.RequestChecksumCalculation = test.set
-			if test.env != "" {
-				t.Setenv("AWS_REQUEST_CHECKSUM_CALCULATION", test.env)
-			}
-			if err := open(t, c).Put(t.Context(), "k", []byte("body")); err != nil {
-				t.Fatal(err)
-			}
-			all := f.requests()
-			r := all[len(all)-1]
-			if got := r.header.Get("X-Amz-Checksum-Crc32"); got != test.want || r.body != "body" || r.header.Get("Content-Encoding") != "" {
-				t.Errorf("got checksum %q, body %q, headers %v", got, r.body, r.header)
-			}
-		})
-	}
-}
-
 func TestPutOverTLSIsNotChunked(t *testing.T) {
 	f, c := amazonConfig(t, func(w http.ResponseWriter, r request, n int) {})
 	c.Region = "eu-west-1"

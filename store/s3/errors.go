@@ -68,13 +68,20 @@ func (e *wrongAnswer) Error() string        { return e.text }
 func (e *wrongAnswer) RetryableError() bool { return false }
 
 // noCredentials is what the source of credentials said instead of them.
-type noCredentials struct{ kind, cause error }
+type noCredentials struct {
+	kind, cause error
+	final       bool // it has tried again itself
+}
 
 func (e *noCredentials) Error() string { return "no credentials: " + e.cause.Error() }
 func (e *noCredentials) Unwrap() error { return e.cause }
 
 // retryable adds to what the SDK asks again for, and takes from it.
 func retryable(err error) aws.Ternary {
+	var none *noCredentials
+	if errors.As(err, &none) && none.final {
+		return aws.FalseTernary
+	}
 	var api smithy.APIError
 	if errors.As(err, &api) && (api.ErrorCode() == "ConditionalRequestConflict" || api.ErrorCode() == "OperationAborted") {
 		return aws.TrueTernary
@@ -108,39 +115,48 @@ func header(err error, name string) string {
 	return ""
 }
 
+// party is who answers, for people.
+type party struct {
+	where  string // the endpoint
+	bucket string
+}
+
 // explain gives err the errors of package store and a text for people.
-func (b *Bucket) explain(ctx context.Context, err error) error {
+func (p party) explain(ctx context.Context, err error) error {
 	var wrong *wrongAnswer
 	var none *noCredentials
+	var ignores *ignored
 	answered := statusOf(err) >= 300 && !errors.As(err, &none) && !isCut(err)
 	switch {
 	case answered:
-		return b.explainAnswer(err)
+		return p.explainAnswer(err)
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case errors.As(err, &wrong):
 		return wrong
+	case errors.As(err, &ignores):
+		return &failure{kind: store.ErrSSECRefused, text: p.where + " " + ignores.Error(), cause: err}
 	case errors.As(err, &none):
 		return &failure{kind: none.kind, text: none.Error(), cause: err}
 	case tlsProblem(err) != "":
-		return &failure{text: b.where + ": " + tlsProblem(err), cause: err}
+		return &failure{text: p.where + ": " + tlsProblem(err), cause: err}
 	case isCut(err):
-		return &failure{kind: store.ErrUnavailable, text: b.where + ": answer cut short: " + innermost(err) + attempts(err), cause: err}
+		return &failure{kind: store.ErrUnavailable, text: p.where + ": answer cut short: " + innermost(err) + attempts(err), cause: err}
 	case isConnection(err):
-		return &failure{kind: store.ErrUnavailable, text: b.where + ": " + innermost(err) + attempts(err), cause: err}
+		return &failure{kind: store.ErrUnavailable, text: p.where + ": " + innermost(err) + attempts(err), cause: err}
 	}
 	return err
 }
 
 // explainAnswer explains a refusal of the store, or of what stands before it, which
 // may not speak S3.
-func (b *Bucket) explainAnswer(err error) error {
+func (p party) explainAnswer(err error) error {
 	var api smithy.APIError
 	code, message, status := "", "", statusOf(err)
 	if errors.As(err, &api) {
 		code, message = api.ErrorCode(), api.ErrorMessage()
 	}
-	text := fmt.Sprintf("%s: status %d", b.where, status)
+	text := fmt.Sprintf("%s: status %d", p.where, status)
 	if code != "" {
 		text += " " + code
 	}
@@ -151,17 +167,20 @@ func (b *Bucket) explainAnswer(err error) error {
 	var kind error
 	switch {
 	case code == "NoSuchBucket":
-		text = fmt.Sprintf("%s: there is no bucket %q", b.where, b.bucket)
+		text = fmt.Sprintf("%s: there is no bucket %q", p.where, p.bucket)
 	case code == "NoSuchKey":
-		kind, text = store.ErrNotExist, b.where
+		kind, text = store.ErrNotExist, p.where
 	case code == "PreconditionFailed" || status == http.StatusPreconditionFailed:
-		kind, text = store.ErrExist, b.where
+		kind, text = store.ErrExist, p.where
 	case code == "RequestTimeTooSkewed":
 		text = fmt.Sprintf("this host's clock is wrong%s: set it, best by NTP (%s)", skew(err), text)
 	case code == "InvalidRange" || status == http.StatusRequestedRangeNotSatisfiable:
 		text = "the object ends before the range"
 	case isDenied(code) || status == http.StatusUnauthorized || status == http.StatusForbidden:
 		kind = store.ErrDenied
+	case code == "InvalidRequest" && strings.Contains(message, "stored using a form of Server Side Encryption"):
+		kind = store.ErrDenied
+		text += ": it takes the customer key that it was stored with"
 	case status == http.StatusNotImplemented: // asking later does not mend it
 		text += ": the store lacks something that valise needs"
 	case status >= 500 || retryable(err) == aws.TrueTernary || isBusy(code):

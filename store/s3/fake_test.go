@@ -161,6 +161,7 @@ func amazonConfig(t *testing.T, a answer) (*fake, Config) {
 		DNSNames: []string{
 			"*.s3.us-east-1.amazonaws.com", "s3.us-east-1.amazonaws.com", "*.s3.eu-west-1.amazonaws.com",
 			"*.s3.eu-north-1.amazonaws.com", "*.s3-accelerate.amazonaws.com", "*.s3-fips.us-gov-west-1.amazonaws.com",
+			"sts.eu-west-1.amazonaws.com", "sts.us-east-1.amazonaws.com", "sts.us-gov-west-1.amazonaws.com", "sts.cn-north-1.amazonaws.com.cn",
 			"*.bucket.vpce-1a2b-3c.s3.us-west-2.vpce.amazonaws.com",
 		},
 	}

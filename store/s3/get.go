@@ -18,10 +18,18 @@ import (
 
 // Get implements store.Bucket.
 func (b *Bucket) Get(ctx context.Context, key store.Key) ([]byte, error) {
+	return b.get(ctx, key, nil)
+}
+
+func (b *Bucket) get(ctx context.Context, key store.Key, own *customerKey) ([]byte, error) {
 	var body []byte
 	err := b.do(ctx, "get", key, func(region func(*s3.Options)) error {
 		in := &s3.GetObjectInput{Bucket: &b.bucket, Key: b.key(key)}
+		in.SSECustomerAlgorithm, in.SSECustomerKey, in.SSECustomerKeyMD5 = own.headers()
 		_, err := b.client.GetObject(ctx, in, region, receive(func(out *s3.GetObjectOutput, _ int) (err error) {
+			if !own.took(out.SSECustomerAlgorithm, out.SSECustomerKeyMD5) {
+				return &ignored{"has the object without it"}
+			}
 			body, err = readObject(out, body)
 			return err
 		}))
@@ -51,6 +59,10 @@ func readObject(out *s3.GetObjectOutput, buf []byte) ([]byte, error) {
 
 // GetRange implements store.Bucket.
 func (b *Bucket) GetRange(ctx context.Context, key store.Key, offset int64, p []byte) error {
+	return b.getRange(ctx, key, offset, p, nil)
+}
+
+func (b *Bucket) getRange(ctx context.Context, key store.Key, offset int64, p []byte, own *customerKey) error {
 	if offset < 0 {
 		return fmt.Errorf("get %s: offset %d", key, offset)
 	}
@@ -62,7 +74,11 @@ func (b *Bucket) GetRange(ctx context.Context, key store.Key, offset int64, p []
 		in := &s3.GetObjectInput{
 			Bucket: &b.bucket, Key: b.key(key), Range: aws.String(fmt.Sprintf("bytes=%d-%d", offset, last)),
 		}
+		in.SSECustomerAlgorithm, in.SSECustomerKey, in.SSECustomerKeyMD5 = own.headers()
 		_, err := b.client.GetObject(ctx, in, region, unchecked, receive(func(out *s3.GetObjectOutput, status int) error {
+			if !own.took(out.SSECustomerAlgorithm, out.SSECustomerKeyMD5) {
+				return &ignored{"has the object without it"}
+			}
 			var first, end int64
 			switch n, err := fmt.Sscanf(aws.ToString(out.ContentRange), "bytes %d-%d/", &first, &end); {
 			case status != http.StatusPartialContent:

@@ -3,7 +3,9 @@
 //
 // MinIO and VersityGW start a server of the test's own: on a free port of the
 // loopback interface, with TLS by an authority of its own, its data in a temporary
-// directory. Proxy starts toxiproxy in front of one. The programs are those of
+// directory. Proxy starts toxiproxy in front of one, Forward an HTTP proxy that sees
+// and changes what it passes, Metadata what an EC2 instance asks for its role's
+// credentials. The programs are those of
 // `scripts/s3.sh install`, in build/s3/bin or $VALISE_S3_BIN; a test that has not got
 // them fails.
 //

@@ -27,6 +27,7 @@ type Server struct {
 	Credentials
 	Endpoint string // such as https://127.0.0.1:4711
 	CAFile   string // the PEM file of its certificate's authority
+	Dir      string // has its data
 
 	client *http.Client
 }
@@ -37,7 +38,7 @@ const region = "us-east-1"
 func MinIO(t testing.TB) *Server {
 	t.Helper()
 	program, cert, data := binary(t, "minio"), newCertificate(t), t.TempDir()
-	return newServer(t, cert, func(address string, c Credentials) (*exec.Cmd, string) {
+	return newServer(t, cert, data, func(address string, c Credentials) (*exec.Cmd, string) {
 		cmd := exec.Command(program, "server", "--quiet", "--address", address,
 			"--certs-dir", filepath.Dir(cert.cert), data)
 		cmd.Env = append(os.Environ(), "HOME="+data, "MINIO_BROWSER=off", "MINIO_UPDATE=off",
@@ -50,7 +51,7 @@ func MinIO(t testing.TB) *Server {
 func VersityGW(t testing.TB) *Server {
 	t.Helper()
 	program, cert, data := binary(t, "versitygw"), newCertificate(t), t.TempDir()
-	return newServer(t, cert, func(address string, c Credentials) (*exec.Cmd, string) {
+	return newServer(t, cert, data, func(address string, c Credentials) (*exec.Cmd, string) {
 		cmd := exec.Command(program, "--port", address, "--region", region, "--keep-alive", "--quiet",
 			"--cert", cert.cert, "--key", cert.key, "--health", "/health", "posix", data)
 		cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+c.AccessKey, "ROOT_SECRET_KEY="+c.SecretKey)
@@ -58,11 +59,12 @@ func VersityGW(t testing.TB) *Server {
 	})
 }
 
-func newServer(t testing.TB, cert certificate, command func(string, Credentials) (*exec.Cmd, string)) *Server {
+func newServer(t testing.TB, cert certificate, data string, command func(string, Credentials) (*exec.Cmd, string)) *Server {
 	t.Helper()
 	s := &Server{
 		Credentials: Credentials{AccessKey: "root-of-the-test", SecretKey: "secret-of-the-test"},
 		CAFile:      cert.authority,
+		Dir:         data,
 		client:      cert.client,
 	}
 	s.Endpoint = "https://" + start(t, s.client, func(address string) (*exec.Cmd, string) {

@@ -3,11 +3,14 @@ package server
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -149,4 +152,77 @@ func alive(pid int) bool {
 	}
 	_, state, _ := strings.Cut(string(stat), ") ")
 	return !strings.HasPrefix(state, "Z") && !strings.HasPrefix(state, "X")
+}
+
+func TestForwardKeepsSignatures(t *testing.T) {
+	s := MinIO(t)
+	s.Bucket(t, "bucket")
+	var seen atomic.Int64
+	endpoint := s.Forward(t, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if seen.Add(1); r.URL.Path == "/bucket/refused" {
+			w.WriteHeader(http.StatusTeapot)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+	c := clientOf(s, endpoint, s.Credentials)
+	for key, want := range map[string]string{"a b/ü": "", "refused": "418"} {
+		_, err := c.PutObject(t.Context(), &s3.PutObjectInput{
+			Bucket: aws.String("bucket"), Key: &key, Body: strings.NewReader("x"),
+		})
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q in it", key, err, want)
+		}
+	}
+	if seen.Load() != 2 {
+		t.Errorf("got %d requests, want 2", seen.Load())
+	}
+}
+
+func TestMetadataIsIMDSv2Only(t *testing.T) {
+	i := Metadata(t, func() (Credentials, time.Time) {
+		return Credentials{AccessKey: "key", SecretKey: "secret", SessionToken: "session"}, time.Unix(1e9, 0)
+	})
+	ask := func(method, path string, header ...string) (int, string) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), method, i.Endpoint+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for h := range slices.Chunk(header, 2) {
+			req.Header.Set(h[0], h[1])
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, string(body)
+	}
+	if status, _ := ask("GET", rolesPath); status != http.StatusUnauthorized {
+		t.Errorf("IMDSv1: got %d", status)
+	}
+	if status, _ := ask("PUT", tokenPath); status != http.StatusBadRequest {
+		t.Errorf("a token of no time: got %d", status)
+	}
+	_, short := ask("PUT", tokenPath, tokenTTL, "1")
+	_, name := ask("PUT", tokenPath, tokenTTL, "60")
+	if status, role := ask("GET", rolesPath, token, name); status != 200 || role != roleName {
+		t.Errorf("got %d %q", status, role)
+	}
+	if status, got := ask("GET", rolesPath+roleName, token, name); status != 200 ||
+		!strings.Contains(got, `"Token":"session"`) || !strings.Contains(got, `"Expiration":"2001-09-09T01:46:40Z"`) {
+		t.Errorf("got %d %s", status, got)
+	}
+	time.Sleep(1100 * time.Millisecond)
+	if status, _ := ask("GET", rolesPath, token, short); status != http.StatusUnauthorized {
+		t.Errorf("an old token: got %d", status)
+	}
+	if got, want := i.Asked(), (Asked{Tokens: 2, Credentials: 1, Refused: 2}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
 }
