@@ -27,9 +27,10 @@ var imports = map[string][]string{
 	"volume":      {"identity", "profile"},
 	"beneath":     {},
 	"endpoint":    {},
-	"config":      {"beneath", "identity", "layer", "mapping", "profile", "store/s3"},
-	"plugin":      {"beneath", "durable", "fleet", "identity", "layer", "mapping", "profile", "session", "volume"},
-	"proxy":       {"endpoint", "identity", "mapping", "profile", "volume"},
+	"config":      {"beneath", "identity", "layer", "mapping", "notice", "profile", "store/s3"},
+	"plugin":      {"beneath", "durable", "fleet", "identity", "layer", "mapping", "profile", "session", "store", "volume"},
+	"proxy":       {"endpoint", "identity", "mapping", "notice", "profile", "volume"},
+	"notice":      {"profile"},
 	"durable":     {},
 	"integration": {},
 	"bench":       {},
@@ -49,7 +50,7 @@ var imports = map[string][]string{
 	"fleet":                  {"durable", "session", "store"},
 	"integration/s3":         {},
 
-	"cmd/valise": {"cache", "config", "endpoint", "extract", "fleet", "identity", "layer", "plugin", "profile", "proxy", "session", "store", "store/s3", "supervise"},
+	"cmd/valise": {"cache", "config", "endpoint", "extract", "fleet", "identity", "layer", "notice", "plugin", "profile", "proxy", "session", "store", "store/s3", "supervise"},
 }
 
 // alone are modules that few packages keep to themselves, tests apart.

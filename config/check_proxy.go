@@ -5,13 +5,13 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"valise/identity"
+	"valise/notice"
 )
 
 // address checks unix:///path, tcp://host:port or plain host:port.
@@ -67,10 +67,12 @@ func (c *checker) notices(key string, t noticesTable) Notices {
 		Interval: c.duration(key+".interval", t.Interval, 30*time.Second, time.Second),
 		Repeat:   c.duration(key+".repeat", t.Repeat, 10*time.Minute, time.Second),
 	}
+	if t.Command.set && n.Command == nil {
+		n.Command = []string{} // the webhook alone
+	}
+	c.errs(key+".command", notice.CheckCommand(n.Command))
 	if n.Webhook != "" {
-		if u, err := url.Parse(n.Webhook); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-			c.fault(key+".webhook", "%q is no http:// or https:// URL", n.Webhook)
-		}
+		c.errs(key+".webhook", notice.CheckWebhook(n.Webhook))
 	}
 	return n
 }

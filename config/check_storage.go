@@ -74,6 +74,8 @@ func (c *checker) upkeep(t upkeepTable) {
 		return int(o.value)
 	}
 	c.cfg.S3.Upkeep = Upkeep{
+		Off: !t.Enabled.or(true),
+
 		Interval:      c.duration("s3.upkeep.interval", t.Interval, 24*time.Hour, minUpkeep),
 		CheckInterval: c.duration("s3.upkeep.check_interval", t.CheckInterval, 7*24*time.Hour, minUpkeep),
 		CheckData:     t.CheckData.value,

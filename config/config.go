@@ -53,6 +53,7 @@ type S3 struct {
 // Upkeep says when profiles on S3 are pruned and checked. Without a Keep rule no
 // snapshot is forgotten.
 type Upkeep struct {
+	Off                                          bool
 	Interval, CheckInterval, Grace               time.Duration
 	CheckData                                    bool
 	KeepLast, KeepDaily, KeepWeekly, KeepMonthly int

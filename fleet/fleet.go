@@ -15,8 +15,8 @@ import (
 // Config says where processes are found and how they are started.
 type Config struct {
 	StateDir, RunDir string
-	Program          string // the valise binary
-	Cgroup           string // directory of the cgroup that processes run in, "" for the starter's
+	Program          string   // the valise binary
+	Cgroups          []string // directories of the cgroups that processes enter
 	Log              *slog.Logger
 
 	// Session are the settings of a session, with the bucket opened.
@@ -37,7 +37,7 @@ func New(cfg Config) *Fleet { return &Fleet{cfg: cfg, failed: map[string]failure
 // Mount mounts the profile at s.Dir, by the process that serves it there already or by a
 // new one. An error is what that process said.
 func (f *Fleet) Mount(ctx context.Context, s Settings) error {
-	s.StateDir, s.RunDir = f.cfg.StateDir, f.cfg.RunDir
+	s.StateDir, s.RunDir, s.Cgroups = f.cfg.StateDir, f.cfg.RunDir, f.cfg.Cgroups
 	running, err := f.resume(ctx, s)
 	if err != nil || running {
 		return err

@@ -101,15 +101,6 @@ func (f *Fleet) run(args ...string) (p *started, stop func(), err error) {
 	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+address.Name)
 	cmd.Stderr, cmd.Stdout = os.Stderr, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if f.cfg.Cgroup != "" {
-		group, err := os.Open(f.cfg.Cgroup)
-		if err != nil {
-			stop()
-			return nil, nil, err
-		}
-		defer group.Close()
-		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(group.Fd())
-	}
 	if err := cmd.Start(); err != nil {
 		stop()
 		return nil, nil, fmt.Errorf("start %s: %w", f.cfg.Program, err)

@@ -25,6 +25,8 @@ type Settings struct {
 	RunDir   string `json:"run_dir"`
 	Host     string `json:"host"`
 
+	Cgroups []string `json:"cgroups,omitempty"` // that the process enters
+
 	Workspace string `json:"workspace,omitempty"` // for logs
 	User      string `json:"user,omitempty"`
 

@@ -136,6 +136,7 @@ func TestS3ProcessesKilled(t *testing.T) {
 			r.reviveDriver()
 			r.goesOn(alice, "new-plugin")
 			r.goesOn(bob, "new-plugin")
+			read()
 		}
 		r.awaitStatus(volume, "state", "mounted")
 		equal(t, "a second session", r.shell("alice", "tail -n 1 held").must(), r.in(alice, "tail -n 1 relative"))

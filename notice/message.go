@@ -33,6 +33,7 @@ type status struct {
 	Usage     int64        `json:"usage_bytes"`
 	Fill      profile.Fill `json:"fill"`
 	OverLimit bool         `json:"over_limit"`
+	Saved     *bool        `json:"saved"` // nil where nothing has to be: in a directory
 }
 
 // calm is the share of the limit, in percent, that a home must fall to before it is
@@ -74,10 +75,14 @@ func (n notice) texts() (title, message string) {
 	}
 	usage, limit := n.sizes()
 	sizes := ""
-	if usage != "" {
+	if usage != "" && (n.now < over || n.Usage > n.Limit) { // a home that can't be saved may have been measured before
 		sizes = fmt.Sprintf(" (%s of %s)", usage, limit)
 	}
 	full := fmt.Sprintf("%d %% full%s. Delete files you no longer need.", n.percent(), sizes)
+	again := home + " fits its limit again"
+	if n.before == unsaved && (n.Saved == nil || *n.Saved) { // S3 may have failed since
+		again += ": changes are saved"
+	}
 	switch n.now {
 	case unsaved:
 		return "Changes are not saved", home + " is larger than its limit" + sizes +
@@ -85,22 +90,16 @@ func (n notice) texts() (title, message string) {
 	case over:
 		return what + " over its limit", home + " is over its limit" + sizes + ". Delete files you no longer need."
 	case near:
-		switch n.before {
-		case unsaved:
-			return what + " almost full", home + " fits its limit again: changes are saved. It is still " + full
-		case over:
-			return what + " almost full", home + " fits its limit again. It is still " + full
+		if n.before >= over {
+			return what + " almost full", again + ". It is still " + full
 		}
 		return what + " almost full", home + " is " + full
+	default:
+		if n.before >= over {
+			return what + " fits its limit again", again + "."
+		}
+		return what + " has room again", home + " is no longer almost full" + sizes + "."
 	}
-	title = what + " fits its limit again"
-	switch n.before {
-	case unsaved:
-		return title, home + " fits its limit again: changes are saved."
-	case over:
-		return title, home + " fits its limit again."
-	}
-	return what + " has room again", home + " is no longer almost full" + sizes + "."
 }
 
 // volumeOfUser is a home's Status.kind; the others are directories.

@@ -20,7 +20,7 @@ func TestTexts(t *testing.T) {
 			"Home almost full", "Your home is 92 % full (1.86 GB of 2 GB). Delete files you no longer need."},
 		{notice{status: status{Kind: "profile", Usage: 21 * gb / 10, Limit: 2 * gb}, now: unsaved},
 			"Changes are not saved", "Your home is larger than its limit (2.1 GB of 2 GB): changes are not saved until you delete files. Nothing is lost as long as you do."},
-		{notice{status: status{Kind: "profile"}, now: unsaved},
+		{notice{status: status{Kind: "profile", Usage: 19 * gb / 10, Limit: 2 * gb}, now: unsaved},
 			"Changes are not saved", "Your home is larger than its limit: changes are not saved until you delete files. Nothing is lost as long as you do."},
 		{notice{status: status{Kind: "profile", Usage: 20*gib + 1<<20, Limit: 20 * gib}, now: over},
 			"Home over its limit", "Your home is over its limit (20.001 GB of 20 GB). Delete files you no longer need."},
@@ -30,6 +30,10 @@ func TestTexts(t *testing.T) {
 			"Home has room again", "Your home is no longer almost full (400 KB of 500 KB)."},
 		{notice{status: status{Kind: "profile"}, now: fits, before: near},
 			"Home has room again", "Your home is no longer almost full."},
+		{notice{status: status{Kind: "profile"}, now: fits, before: unsaved},
+			"Home fits its limit again", "Your home fits its limit again: changes are saved."},
+		{notice{status: status{Kind: "profile", Saved: new(bool)}, now: fits, before: unsaved},
+			"Home fits its limit again", "Your home fits its limit again."},
 		{notice{now: fits, before: over, target: "/d"}, "Directory fits its limit again", "The directory /d fits its limit again."},
 	} {
 		if title, message := c.n.texts(); title != c.title || message != c.message {
@@ -61,6 +65,7 @@ func TestCheckCommand(t *testing.T) {
 		{Default(), nil},
 		{nil, nil},
 		{[]string{"sh", "-c", `echo "$1" >> ${XDG_RUNTIME_DIR}/notices`, "sh", "{level}: {message}"}, nil},
+		{[]string{"sh", "-c", `for t in /dev/pts/[0-9]*; do [ -w "$t" ] && printf "\n%s\n" "$1" >"$t"; done; true`, "sh", "{message}"}, nil},
 		{[]string{"notify-send", "-c", "{level}", "-e", "{title}"}, nil},
 		{[]string{"awk", `BEGIN { print ARGV[1] } { print }`, "{percent}"}, nil},
 		{[]string{"x", "{titel}", "{user}{foo}"}, []string{"{titel}", "{foo}", "{percent}"}},

@@ -60,6 +60,7 @@ type listener struct {
 	failures int    // to tell it the present thing
 	pending  string // a command that had not ended when it was last waited for
 	grumbled bool   // a failure has been logged
+	mute     bool   // its image does not have the command
 }
 
 // told is what somebody was told last.
@@ -237,7 +238,7 @@ func (n *Notifier) tell(ctx context.Context) {
 	for name, v := range n.volumes {
 		for _, l := range v.containers {
 			now := time.Now()
-			if !l.told.due(v.state, now, n.cfg.Repeat) || now.Sub(l.seen) < settleTime {
+			if l.mute || !l.told.due(v.state, now, n.cfg.Repeat) || now.Sub(l.seen) < settleTime {
 				continue
 			}
 			group.Go(func() error {
@@ -283,6 +284,7 @@ func (n *Notifier) tellOne(ctx context.Context, volume string, v *watched, l *li
 			l.grumbled = true
 		}
 		// What is not in the image will not come; all else may.
+		l.mute = res.code == notFound
 		if l.failures++; l.failures < tries && res.code != notFound && res.code != notExecutable {
 			return
 		}

@@ -164,7 +164,7 @@ func TestCommandIsMissing(t *testing.T) {
 		r.told("c2", nearText)
 		r.change(func() { r.volumes["v"] = alice(120) })
 		r.passes(1)
-		r.told("c1", overText)
+		r.told("c1")
 		for _, c := range []string{"name-of-c1", "name-of-c2"} {
 			if got := r.log.count("level=INFO", "could not be shown", c, "exit_code=127", "executable file not found"); got != 1 {
 				t.Errorf("%s is in the log %d times:\n%s", c, got, r.log)

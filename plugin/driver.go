@@ -29,6 +29,7 @@ type Rules struct {
 	Remote func(*profile.Workspace, identity.Tokens) (fleet.Settings, error)
 	// Stored lists the URLs of the profiles that a storage has.
 	Stored func(context.Context, *profile.Storage) ([]string, error)
+	Upkeep Upkeep
 }
 
 // Config are the driver's fixed settings.
@@ -64,6 +65,8 @@ type Driver struct {
 	guard   *guard
 	locks   keyLocks
 	metrics *metrics
+
+	looked time.Time // when keepUp last looked which profiles there are
 
 	ready   chan struct{} // closed when restored
 	ctx     context.Context

@@ -48,11 +48,13 @@ func (d *Driver) Profiles(ctx context.Context) ([]Profile, error) {
 	for _, name := range slices.Sorted(maps.Keys(r.Policy.Workspaces)) {
 		w := r.Policy.Workspaces[name]
 		if w.Storage != nil {
-			list, err := d.remoteProfiles(ctx, r, w)
+			places, err := d.remotePlaces(ctx, r, w)
 			if err != nil {
 				return nil, err
 			}
-			out = append(out, list...)
+			for _, p := range places {
+				out = append(out, d.summary(p, p.userID, p.path()))
+			}
 			continue
 		}
 		if w.Path.IsZero() {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -208,6 +209,35 @@ func (d *Driver) lookAt(want func(volume.Name) bool) map[string]session.Status {
 		return nil
 	}
 	return d.look(backings)
+}
+
+// remoteStatuses are those of all profiles on S3 that this driver serves or has unsaved
+// changes of.
+func (d *Driver) remoteStatuses() []session.Status {
+	ctx, cancel := context.WithTimeout(d.ctx, statusTime)
+	defer cancel()
+	all, err := d.cfg.Fleet.Statuses(ctx)
+	if err != nil {
+		d.cfg.Log.Warn("look at the profiles on S3", "error", err)
+	}
+	return slices.DeleteFunc(all, func(st session.Status) bool { // of mounts by hand
+		return st.Dir != "" && filepath.Dir(st.Dir) != d.cfg.MountDir
+	})
+}
+
+// unsavedBecause says why a profile's changes can't be saved, "" if they can.
+func unsavedBecause(st session.Status) string {
+	switch {
+	case st.OverLimit:
+		return "over the limit"
+	case st.Conflict:
+		return "conflict"
+	case st.State == session.StatePending:
+		return "pending"
+	case st.Error != "":
+		return "error"
+	}
+	return ""
 }
 
 // describeRemote adds what `docker volume inspect` shows of a profile on S3.

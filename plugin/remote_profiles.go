@@ -51,13 +51,13 @@ func (d *Driver) remoteExists(ctx context.Context, p place) (bool, int64, error)
 	return res.Objects > 0, res.Bytes, err
 }
 
-// remoteProfiles lists the profiles of a workspace on S3.
-func (d *Driver) remoteProfiles(ctx context.Context, r *ruling, w *profile.Workspace) ([]Profile, error) {
+// remotePlaces are the profiles that a workspace has on S3.
+func (d *Driver) remotePlaces(ctx context.Context, r *ruling, w *profile.Workspace) ([]place, error) {
 	urls, err := r.Stored(ctx, w.Storage)
 	if err != nil {
 		return nil, fmt.Errorf("workspace %q: %w", w.Name, err)
 	}
-	var out []Profile
+	var out []place
 	for _, url := range urls {
 		tokens, ok := w.Storage.Match(url)
 		if !ok || tokens.ImageID != "" && tokens.ImageID != w.ImageID {
@@ -69,8 +69,7 @@ func (d *Driver) remoteProfiles(ctx context.Context, r *ruling, w *profile.Works
 			d.cfg.Log.Warn("a profile that no user can have", "path", url, "error", err)
 			continue
 		}
-		p := place{remote: &settings, workspace: w, user: tokens.Username, limit: settings.SizeLimit}
-		out = append(out, d.summary(p, tokens.UserID, settings.URL))
+		out = append(out, place{remote: &settings, workspace: w, user: tokens.Username, userID: tokens.UserID, limit: settings.SizeLimit})
 	}
 	return out, nil
 }

@@ -27,6 +27,7 @@ type place struct {
 	// A profile's.
 	workspace *profile.Workspace
 	user      identity.Username
+	userID    string
 	limit     int64   // bytes, 0 = none
 	points    []point // mount points of mappings inside the home
 

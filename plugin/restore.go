@@ -39,6 +39,7 @@ func (d *Driver) Restore() error {
 	close(d.ready)
 	d.later(0, d.finishTrash)
 	d.every(trashInterval, d.finishTrash)
+	d.every(upkeepTick, d.keepUp)
 	for _, f := range []func(){d.reviveRemotes, d.finishRemotes} {
 		d.later(0, f)
 		d.every(remoteInterval, f)

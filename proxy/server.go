@@ -16,6 +16,7 @@ import (
 	"valise/endpoint"
 	"valise/identity"
 	"valise/mapping"
+	"valise/notice"
 
 	"github.com/docker/docker/api/types/container"
 )
@@ -27,6 +28,8 @@ type Config struct {
 
 	RefuseUnmatched bool // a container of no workspace, or of no user, is refused
 	RefuseConflict  bool // so is a mount of the caller's own at an injected target
+
+	Notices notice.Config
 
 	Log *slog.Logger
 }
@@ -42,6 +45,7 @@ type Listener struct {
 type Proxy struct {
 	cfg     Config
 	forward *forwarder
+	notices *notice.Notifier
 	creates *strictDecoder
 	policy  atomic.Pointer[mapping.Policy]
 	cleanup sync.WaitGroup // removals of control volumes
@@ -53,7 +57,11 @@ func New(cfg Config, policy *mapping.Policy) (*Proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Proxy{cfg: cfg, forward: f, creates: newStrictDecoder(reflect.TypeFor[container.CreateRequest]())}
+	notices, err := notice.New(cfg.Notices, cfg.Driver, f.do, cfg.Log)
+	if err != nil {
+		return nil, err
+	}
+	p := &Proxy{cfg: cfg, forward: f, notices: notices, creates: newStrictDecoder(reflect.TypeFor[container.CreateRequest]())}
 	p.SetPolicy(policy)
 	return p, nil
 }
@@ -64,7 +72,8 @@ func (p *Proxy) SetPolicy(policy *mapping.Policy) { p.policy.Store(policy) }
 // drainTime is how long requests under way may take to end at a shutdown.
 const drainTime = 5 * time.Second
 
-// Serve serves the listeners until ctx ends or one of them fails.
+// Serve serves the listeners, and tells users of full homes, until ctx ends or one of
+// the listeners fails.
 func (p *Proxy) Serve(ctx context.Context, listeners []Listener) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -84,6 +93,8 @@ func (p *Proxy) Serve(ctx context.Context, listeners []Listener) error {
 			}
 		})
 	}
+	var telling sync.WaitGroup
+	telling.Go(func() { p.notices.Run(ctx) })
 	<-ctx.Done()
 	drain, stop := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
 	defer stop()
@@ -92,6 +103,7 @@ func (p *Proxy) Serve(ctx context.Context, listeners []Listener) error {
 			s.Close()
 		}
 	}
+	telling.Wait()
 	p.forward.close()
 	serving.Wait()
 	p.cleanup.Wait()

@@ -73,7 +73,7 @@ func (s *Session) finishPending(ctx context.Context) (bool, error) {
 		return true, err
 	}
 	s.meter = &store.Meter{Bucket: s.cfg.Bucket}
-	s.repo, err = store.Open(ctx, s.cfg.store(s.meter))
+	s.repo, err = store.Open(ctx, s.cfg.Store(s.meter))
 	switch {
 	case old.Complete && err == nil:
 		return false, s.settle(ctx, old)

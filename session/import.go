@@ -40,7 +40,7 @@ func Import(ctx context.Context, cfg Config, dir string, progress func(store.Wri
 // exclusively opens the profile, makes it where there is none, and calls do while it holds
 // the lease, with the newest snapshot.
 func exclusively(ctx context.Context, cfg Config, do func(context.Context, *store.Repo, *store.Lease, store.Snapshot) error) (err error) {
-	repo, err := store.OpenOrCreate(ctx, cfg.store(cfg.Bucket))
+	repo, err := store.OpenOrCreate(ctx, cfg.Store(cfg.Bucket))
 	if err != nil {
 		return err
 	}

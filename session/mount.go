@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/moby/sys/mountinfo"
+
 	"valise/cache"
 	"valise/fusefs"
 	"valise/layer"
@@ -130,10 +132,41 @@ func (s *Session) start() {
 // Run keeps the session until ctx ends, Unmount is asked for, or somebody unmounts the
 // lower for good. It does not close it.
 func (s *Session) Run(ctx context.Context) {
-	select {
-	case <-ctx.Done():
-	case <-s.ending:
-	case <-s.server.Done():
+	look := time.NewTicker(lookInterval)
+	defer look.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.ending:
+			return
+		case <-s.server.Done():
+			return
+		case <-look.C:
+			s.leave()
+		}
+	}
+}
+
+// lookInterval is how often a session looks whether somebody took its mount away.
+const lookInterval = 5 * time.Second
+
+// leave lets go of the lower if somebody else has unmounted Dir, so that the end of its
+// last user ends the session.
+func (s *Session) leave() {
+	s.ends.Lock()
+	defer s.ends.Unlock()
+	mounted, err := mountinfo.Mounted(s.cfg.Dir)
+	if err != nil || mounted || s.gone || s.ended {
+		return
+	}
+	s.gone = true
+	s.log.Warn("somebody has unmounted the profile; it is saved and ends with the last process that uses it", "url", s.cfg.URL, "dir", s.cfg.Dir)
+	if s.stack == nil {
+		return // it is the lower itself
+	}
+	if err := s.server.Detach(); err != nil {
+		s.log.Warn("detach the lower", "error", err)
 	}
 }
 

@@ -96,8 +96,8 @@ func (c *Config) defaults() {
 	}
 }
 
-// store is how the profile is opened by way of a bucket.
-func (c *Config) store(b store.Bucket) store.Config {
+// Store is how the profile is opened by way of a bucket.
+func (c *Config) Store(b store.Bucket) store.Config {
 	return store.Config{Bucket: b, Log: c.Log, SingleHost: c.SingleHost}
 }
 
@@ -188,7 +188,7 @@ func (s *Session) open(ctx context.Context) error {
 		}
 	}
 	err := s.persist(ctx, func() (err error) {
-		s.repo, err = open(ctx, s.cfg.store(s.meter))
+		s.repo, err = open(ctx, s.cfg.Store(s.meter))
 		return err
 	})
 	if err != nil {

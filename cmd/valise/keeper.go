@@ -2,16 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -22,15 +18,17 @@ import (
 
 // The first process of the managed plugin is a keeper: it holds the socket, starts the
 // driver and starts another one when that dies, for Docker takes the whole plugin down
-// with its first process. The processes that serve profiles on S3 run in a cgroup beside
-// the plugin's, which Docker does not empty when it stops or replaces the plugin.
+// with its first process.
 
 // keptEnv tells the driver that its socket is its descriptor 3. Its value is the process
 // that started the keeper, Docker's, which is in the host's namespaces.
 const keptEnv = "VALISE_KEPT"
 
-// restartWait keeps a driver that dies at once from being started without a pause.
-const restartWait = 200 * time.Millisecond
+// A driver that dies at once is started again after a wait that grows.
+const (
+	restartWait    = 100 * time.Millisecond
+	maxRestartWait = 10 * time.Second
+)
 
 // keep runs drivers, one after the other, until ctx ends.
 func keep(ctx context.Context) error {
@@ -47,7 +45,8 @@ func keep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for ctx.Err() == nil {
+	for wait := restartWait; ctx.Err() == nil; wait = min(2*wait, maxRestartWait) {
+		started := time.Now()
 		cmd := exec.Command(self, os.Args[1:]...)
 		cmd.Env = append(os.Environ(), keptEnv+"="+strconv.Itoa(os.Getppid()))
 		cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = os.Stdout, os.Stderr, []*os.File{socket}
@@ -60,10 +59,13 @@ func keep(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return err
 		}
+		if time.Since(started) > maxRestartWait {
+			wait = restartWait
+		}
 		fmt.Fprintf(os.Stderr, "valise: the volume driver has died (%v); another one is started\n", cmd.ProcessState)
 		select {
 		case <-ctx.Done():
-		case <-time.After(restartWait):
+		case <-time.After(wait):
 		}
 	}
 	return nil
@@ -111,38 +113,4 @@ func hostName() (string, error) {
 	}()
 	r := <-found
 	return r.name, r.err
-}
-
-// mountsCgroup makes the cgroup for the processes that serve profiles, beside the plugin's
-// own. Without cgroup v2 there is none, and they end with the plugin.
-func mountsCgroup(log *slog.Logger) string {
-	dir, err := makeMountsCgroup()
-	if err != nil {
-		log.Warn("sessions on S3 end when the plugin is disabled or its first process is killed, because no cgroup can be made for them", "error", err)
-		return ""
-	}
-	return dir
-}
-
-func makeMountsCgroup() (string, error) {
-	data, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		return "", err
-	}
-	_, own, ok := strings.Cut(strings.TrimSpace(string(data)), "0::/")
-	if !ok || strings.Contains(own, "\n") {
-		return "", errors.New("the host has no cgroup v2")
-	}
-	const at = "/run/valise-cgroup"
-	if err := os.MkdirAll(at, 0o700); err != nil {
-		return "", err
-	}
-	if err := unix.Mount("none", at, "cgroup2", 0, ""); err != nil && !errors.Is(err, unix.EBUSY) {
-		return "", fmt.Errorf("mount cgroup2: %w", err)
-	}
-	dir := filepath.Join(at, filepath.Dir(filepath.Clean("/"+own)), "valise-mounts")
-	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-		return "", err
-	}
-	return dir, nil
 }

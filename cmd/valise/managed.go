@@ -40,7 +40,7 @@ func managedPlaces(cfg *config.Config, log *slog.Logger) (places, error) {
 	if p.host, err = hostName(); err != nil {
 		return p, err
 	}
-	p.cgroup = mountsCgroup(log)
+	p.cgroups = mountsCgroups(log)
 	return p, warnPropagation(log)
 }
 

@@ -186,6 +186,11 @@ func (f *mountFlags) session(ctx context.Context, args []string) (session.Config
 		if err != nil {
 			return session.Config{}, err
 		}
+		if os.Getenv(workerEnv) == "" { // which has them from its parent
+			if err := enterCgroups(s.Cgroups); err != nil {
+				return session.Config{}, err
+			}
+		}
 		return openSession(ctx, s)
 	}
 	s, err := f.read(args[0], args[1])

@@ -68,7 +68,7 @@ func runPlugin(ctx context.Context, path string, managed bool) error {
 	driver, err := plugin.New(plugin.Config{
 		StateDir: filepath.Join(places.stateDir, "plugin"), MountDir: places.mountDir,
 		UsageInterval: cfg.Plugin.UsageInterval, HostProcess: hostProcess(), Log: log,
-		Fleet: fleet.New(fleet.Config{StateDir: places.stateDir, RunDir: places.runDir, Program: program, Cgroup: places.cgroup, Log: log, Session: openSession}),
+		Fleet: fleet.New(fleet.Config{StateDir: places.stateDir, RunDir: places.runDir, Program: program, Cgroups: places.cgroups, Log: log, Session: openSession}),
 	})
 	if err != nil {
 		return err
@@ -80,7 +80,7 @@ func runPlugin(ctx context.Context, path string, managed bool) error {
 		if cfg.Host != "" {
 			host = cfg.Host
 		}
-		driver.SetRules(plugin.Rules{Policy: cfg.Policy, Roots: cfg.Roots, Remote: driverSettings(cfg, host), Stored: storedProfiles(cfg)})
+		driver.SetRules(plugin.Rules{Policy: cfg.Policy, Roots: cfg.Roots, Remote: driverSettings(cfg, host), Stored: storedProfiles(cfg), Upkeep: upkeepOf(cfg)})
 		if cfg.Plugin != running.Plugin || cfg.StateDir != running.StateDir || cfg.LogLevel != running.LogLevel || cfg.LogFormat != running.LogFormat {
 			log.Warn("changes of state_dir, of the log settings and below [plugin] take effect when the driver is restarted")
 		}
@@ -163,8 +163,8 @@ func pluginListener(path string) (net.Listener, error) {
 type places struct {
 	stateDir, mountDir, runDir, socket, admin string
 
-	cgroup string // of the processes that serve profiles on S3, "" for the driver's own
-	host   string
+	cgroups []string // of the processes that serve profiles on S3, none for the driver's own
+	host    string
 }
 
 func plainPlaces(cfg *config.Config, _ *slog.Logger) (places, error) {

@@ -11,6 +11,7 @@ import (
 	"valise/config"
 	"valise/endpoint"
 	"valise/identity"
+	"valise/notice"
 	"valise/proxy"
 
 	"github.com/spf13/cobra"
@@ -47,7 +48,8 @@ func runProxy(ctx context.Context, path string) error {
 	}
 	p, err := proxy.New(proxy.Config{
 		Upstream: upstream, Driver: cfg.Proxy.Driver,
-		RefuseUnmatched: cfg.Proxy.RefuseUnknown, RefuseConflict: cfg.Proxy.RefuseTaken, Log: log,
+		RefuseUnmatched: cfg.Proxy.RefuseUnknown, RefuseConflict: cfg.Proxy.RefuseTaken,
+		Notices: notice.Config(cfg.Proxy.Notices), Log: log,
 	}, cfg.Policy)
 	if err != nil {
 		return err

@@ -6,9 +6,20 @@ import (
 	"strings"
 
 	"valise/config"
+	"valise/plugin"
 	"valise/profile"
+	"valise/store"
 	"valise/store/s3"
 )
+
+// upkeepOf is what the configuration says of prunes and checks.
+func upkeepOf(cfg *config.Config) plugin.Upkeep {
+	u := cfg.S3.Upkeep
+	return plugin.Upkeep{
+		Off: u.Off, Interval: u.Interval, CheckInterval: u.CheckInterval, CheckData: u.CheckData,
+		Keep: store.Retention{Last: u.KeepLast, Daily: u.KeepDaily, Weekly: u.KeepWeekly, Monthly: u.KeepMonthly, Grace: u.Grace},
+	}
+}
 
 // storedProfiles finds the URLs of all profiles of a storage.
 func storedProfiles(cfg *config.Config) func(context.Context, *profile.Storage) ([]string, error) {
