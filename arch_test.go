@@ -50,7 +50,9 @@ var imports = map[string][]string{
 	"fleet":                  {"durable", "session", "store"},
 	"integration/s3":         {},
 
-	"cmd/valise": {"cache", "config", "endpoint", "extract", "fleet", "identity", "layer", "notice", "plugin", "profile", "proxy", "session", "store", "store/s3", "supervise"},
+	"migrate":                {"durable", "store"},
+
+	"cmd/valise": {"beneath", "cache", "config", "endpoint", "extract", "fleet", "identity", "layer", "migrate", "notice", "plugin", "profile", "proxy", "session", "store", "store/s3", "supervise"},
 }
 
 // alone are modules that few packages keep to themselves, tests apart.

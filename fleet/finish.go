@@ -45,7 +45,7 @@ func (f *Fleet) FinishPending(ctx context.Context, inUse func(url string) bool) 
 func (f *Fleet) finish(ctx context.Context, url string) error {
 	s, err := f.Last(url)
 	if err == nil {
-		err = f.complete(ctx, s)
+		err = f.complete(ctx, "sync", s)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -60,9 +60,9 @@ func (f *Fleet) finish(ctx context.Context, url string) error {
 	return err
 }
 
-// complete runs the process that saves what is pending, to its end.
-func (f *Fleet) complete(ctx context.Context, s Settings) error {
-	p, stop, err := f.run("sync", "--settings", s.Path())
+// complete runs a process of a profile to its end. When ctx ends, the process goes on.
+func (f *Fleet) complete(ctx context.Context, verb string, s Settings) error {
+	p, stop, err := f.run(verb, "--settings", s.Path())
 	if err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func (f *Fleet) complete(ctx context.Context, s Settings) error {
 	select {
 	case <-p.done:
 	case <-ctx.Done():
-		return ctx.Err() // it goes on
+		return ctx.Err()
 	}
 	if p.cmd.ProcessState.Success() {
 		return nil
@@ -78,5 +78,5 @@ func (f *Fleet) complete(ctx context.Context, s Settings) error {
 	if reason := last(p.said, ""); reason != "" {
 		return errors.New(reason)
 	}
-	return fmt.Errorf("the process that saves it ended: %s", p.cmd.ProcessState)
+	return fmt.Errorf("valise %s of %s ended: %s", verb, s.URL, p.cmd.ProcessState)
 }

@@ -45,7 +45,33 @@ func (f *Fleet) Mount(ctx context.Context, s Settings) error {
 	if err := s.save(); err != nil {
 		return fmt.Errorf("keep the settings of %s: %w", s.URL, err)
 	}
+	if s.Source != nil && !session.Migrated(s.StateDir, s.URL) {
+		if err := f.migrate(ctx, s); err != nil {
+			return err
+		}
+	}
 	return f.start(ctx, s)
+}
+
+// migrate runs the process that makes a profile from its source. It goes on after ctx has
+// ended, and a later Mount finds it.
+func (f *Fleet) migrate(ctx context.Context, s Settings) error {
+	err := f.complete(ctx, "import", s)
+	if ctx.Err() != nil {
+		return f.migrating(context.WithoutCancel(ctx), s)
+	}
+	return err
+}
+
+// migrating is the error of a mount that can't wait for the end of a migration.
+func (f *Fleet) migrating(ctx context.Context, s Settings) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	st, err := f.Status(ctx, s.Dir)
+	if err != nil {
+		return fmt.Errorf("%s is being made from what was there before: try again in a while", s.URL)
+	}
+	return fmt.Errorf("%s is being made from what was there before (%s): try again in a while", s.URL, st.Progress)
 }
 
 // resume goes on with the process that serves the profile at s.Dir. It has one that is
@@ -74,16 +100,23 @@ func (f *Fleet) resume(ctx context.Context, s Settings) (running bool, err error
 		case err != nil: // it has just ended
 		case st.State == session.StateMounted:
 			return true, c.Resume(ctx)
+		case st.State == session.StateMigrating:
 		case !yielded:
 			yielded = true
 			_ = c.Yield(ctx) // or it ends by itself
 		}
 		select {
 		case <-ctx.Done():
+			if st.State == session.StateMigrating {
+				return false, f.migrating(context.WithoutCancel(ctx), s)
+			}
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }
+
+// Migrated reports whether this host knows that the profile at url is made already.
+func (f *Fleet) Migrated(url string) bool { return session.Migrated(f.cfg.StateDir, url) }
 
 // Idle says that nobody uses the mount at dir for now, and returns when what was written
 // there is durable on this host.

@@ -27,6 +27,8 @@ type Settings struct {
 
 	Cgroups []string `json:"cgroups,omitempty"` // that the process enters
 
+	Source *Source `json:"source,omitempty"` // what the profile is made from at its first use
+
 	Workspace string `json:"workspace,omitempty"` // for logs
 	User      string `json:"user,omitempty"`
 
@@ -76,6 +78,22 @@ type Role struct {
 type Encryption struct {
 	Mode          string `json:"mode,omitempty"` // none, client, sse-c
 	MasterKeyFile string `json:"master_key_file,omitempty"`
+}
+
+// Source is where the files of a profile were before it was one: in a directory, or on S3
+// as plain objects or as another profile.
+type Source struct {
+	Directory *Directory `json:"directory,omitempty"`
+	URL       string     `json:"url,omitempty"`
+	Access    Access     `json:"access,omitzero"`
+}
+
+// Directory is one below a root.
+type Directory struct {
+	Root         string `json:"root"`
+	RequireMount bool   `json:"require_mount,omitempty"`
+	Marker       string `json:"marker,omitempty"`
+	Rel          string `json:"rel"`
 }
 
 // settingsName is the file of Settings in the profile's directory.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -26,25 +27,33 @@ const (
 func (r *rig) mountProcess(user, kind string) int {
 	r.t.Helper()
 	found := 0
-	eventually(r.t, kind+" of "+user, 10*time.Second, func() error {
-		lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
-		if err != nil {
-			return err
-		}
-		for _, path := range lines {
-			args, _ := os.ReadFile(path) // it may have ended
-			if !bytes.Contains(args, []byte("\x00mount\x00--settings\x00")) || !bytes.Contains(args, []byte(cmp.Or(r.settings.prefix, r.name)+"_desktop_"+user+"-")) {
-				continue
-			}
-			env, _ := os.ReadFile(filepath.Join(filepath.Dir(path), "environ"))
-			if bytes.Contains(env, []byte("VALISE_MOUNT_WORKER=")) == (kind == serving) && len(env) > 0 {
-				found, err = strconv.Atoi(filepath.Base(filepath.Dir(path)))
-				return err
-			}
-		}
-		return fmt.Errorf("there is none")
+	eventually(r.t, kind+" of "+user, 10*time.Second, func() (err error) {
+		found, err = r.processWith("\x00mount\x00--settings\x00", "_desktop_"+user+"-", func(env []byte) bool {
+			return bytes.Contains(env, []byte("VALISE_MOUNT_WORKER=")) == (kind == serving)
+		})
+		return err
 	})
 	return found
+}
+
+// processWith finds a process of the rig by words of its arguments and what its
+// environment has to be like.
+func (r *rig) processWith(verb, profile string, fits ...func(env []byte) bool) (int, error) {
+	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		return 0, err
+	}
+	for _, path := range lines {
+		args, _ := os.ReadFile(path) // it may have ended
+		if !bytes.Contains(args, []byte(verb)) || !bytes.Contains(args, []byte(cmp.Or(r.settings.prefix, r.name)+profile)) {
+			continue
+		}
+		env, _ := os.ReadFile(filepath.Join(filepath.Dir(path), "environ"))
+		if len(env) > 0 && !slices.ContainsFunc(fits, func(fit func([]byte) bool) bool { return !fit(env) }) {
+			return strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		}
+	}
+	return 0, fmt.Errorf("there is none")
 }
 
 // killProcess ends a process as a crash does, and waits for its end.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"valise/beneath"
+	"valise/fleet"
 	"valise/identity"
 	"valise/layer"
 	"valise/profile"
@@ -47,6 +48,15 @@ func (r *ruling) onS3(w *profile.Workspace, tokens identity.Tokens, s volume.Spe
 	if s.SizeLimit > 0 {
 		settings.SizeLimit = s.SizeLimit
 	}
+	if !w.Path.IsZero() {
+		from, err := r.inDirectory(w, tokens)
+		if err != nil {
+			return place{}, err
+		}
+		settings.Source = &fleet.Source{Directory: &fleet.Directory{
+			Root: from.root.Path, RequireMount: from.root.RequireMount, Marker: from.root.Marker, Rel: from.rel,
+		}}
+	}
 	return place{remote: &settings, limit: settings.SizeLimit}, nil
 }
 
@@ -57,6 +67,9 @@ func (d *Driver) attachRemote(ctx context.Context, p place, at string) error {
 	}
 	settings := *p.remote
 	settings.Dir = at
+	if err := d.sourceUnused(settings); err != nil {
+		return fmt.Errorf("%s: %w", p, err)
+	}
 	if err := d.cfg.Fleet.Mount(ctx, settings); err != nil {
 		return fmt.Errorf("%s: %w", p, err)
 	}
@@ -74,6 +87,18 @@ func (d *Driver) attachRemote(ctx context.Context, p place, at string) error {
 		return nil
 	}
 	return d.arrange(ctx, p, at)
+}
+
+// sourceUnused refuses to make a profile from a directory that containers write to.
+func (d *Driver) sourceUnused(s fleet.Settings) error {
+	if s.Source == nil || s.Source.Directory == nil || d.cfg.Fleet.Migrated(s.URL) {
+		return nil
+	}
+	from := filepath.Join(s.Source.Directory.Root, s.Source.Directory.Rel)
+	if n := len(d.referencesTo(func(b backing) bool { return b.Path == from })); n > 0 {
+		return fmt.Errorf("it is to be made from %q, which %d container(s) still use: stop them first", from, n)
+	}
+	return nil
 }
 
 // arrange gives a mounted home its owner, its mode and the mount points that mappings need.
@@ -246,6 +271,9 @@ func describeRemote(status map[string]any, p place, st session.Status) {
 	status["over_limit"], status["conflict"], status["read_only"] = st.OverLimit, st.Conflict, st.ReadOnly
 	if st.Error != "" {
 		status["last_error"] = st.Error
+	}
+	if st.State == session.StateMigrating {
+		status["progress"] = st.Progress.String()
 	}
 	if st.Snapshot != "" {
 		status["snapshot"] = st.Snapshot

@@ -21,7 +21,7 @@ func Import(ctx context.Context, cfg Config, dir string, progress func(store.Wri
 	cfg.defaults()
 	var skipped []layer.Skipped
 	var made store.Snapshot
-	err := exclusively(ctx, cfg, func(ctx context.Context, repo *store.Repo, lease *store.Lease, head store.Snapshot) error {
+	err := exclusively(ctx, cfg, store.NewID(), func(ctx context.Context, repo *store.Repo, lease *store.Lease, head store.Snapshot) error {
 		if head.Epoch != 0 {
 			return ErrNotEmpty
 		}
@@ -39,13 +39,16 @@ func Import(ctx context.Context, cfg Config, dir string, progress func(store.Wri
 
 // exclusively opens the profile, makes it where there is none, and calls do while it holds
 // the lease, with the newest snapshot.
-func exclusively(ctx context.Context, cfg Config, do func(context.Context, *store.Repo, *store.Lease, store.Snapshot) error) (err error) {
+//
+// A process that was killed meanwhile leaves a lease that the next one on this host, which
+// has the same claimant, need not wait for.
+func exclusively(ctx context.Context, cfg Config, claimant string, do func(context.Context, *store.Repo, *store.Lease, store.Snapshot) error) (err error) {
 	repo, err := store.OpenOrCreate(ctx, cfg.Store(cfg.Bucket))
 	if err != nil {
 		return err
 	}
 	defer repo.Close()
-	lease, err := repo.Acquire(ctx, store.Claim{Host: cfg.Host, Mount: store.NewID(), TTL: cfg.Lease})
+	lease, err := repo.Acquire(ctx, store.Claim{Host: cfg.Host, Mount: claimant, TTL: cfg.Lease})
 	if err != nil {
 		return err
 	}

@@ -53,7 +53,11 @@ func reset(ctx context.Context, cfg Config) (made store.Snapshot, err error) {
 		return made, err
 	}
 	cfg.Filter = nil
-	err = exclusively(ctx, cfg, func(ctx context.Context, repo *store.Repo, lease *store.Lease, head store.Snapshot) (err error) {
+	claimant, err := h.claimant()
+	if err != nil {
+		return made, err
+	}
+	err = exclusively(ctx, cfg, claimant, func(ctx context.Context, repo *store.Repo, lease *store.Lease, head store.Snapshot) (err error) {
 		made, _, err = importTree(ctx, repo, lease, head, cfg, dir, nil)
 		return err
 	})

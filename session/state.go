@@ -102,6 +102,19 @@ func Locked(stateDir, url string) (bool, error) {
 
 func (h *home) close() error { return h.lock.Close() }
 
+// claimant is the name under which this host takes the lease without a mount.
+func (h *home) claimant() (string, error) {
+	data, err := os.ReadFile(h.file("claimant"))
+	if err == nil && len(data) > 0 {
+		return string(data), nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	id := store.NewID()
+	return id, durable.Write(h.file("claimant"), []byte(id))
+}
+
 func (h *home) file(name string) string { return filepath.Join(h.path, name) }
 
 func (h *home) layer(mount, part string) string { return filepath.Join(h.path, "layers", mount, part) }

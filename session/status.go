@@ -31,8 +31,11 @@ type Status struct {
 
 	Skipped []layer.Skipped `json:"skipped,omitempty"` // what cannot be saved
 	LeaseS  float64         `json:"lease_seconds"`     // until others could take over
-	Traffic store.Traffic   `json:"traffic"`
-	Cache   cache.Stats     `json:"cache"`
+
+	Progress Progress `json:"progress,omitzero"` // of a migration
+
+	Traffic store.Traffic `json:"traffic"`
+	Cache   cache.Stats   `json:"cache"`
 }
 
 // The values of Status.State.
@@ -40,6 +43,8 @@ const (
 	StateMounted = "mounted"
 	StateEnding  = "ending"  // unmounted, saving what is left
 	StatePending = "pending" // not mounted, with changes that are not saved
+
+	StateMigrating = "migrating" // not mounted yet
 )
 
 func (st *Status) saved(s store.Snapshot) {

@@ -127,8 +127,11 @@ func importCommand() *cobra.Command {
 		Use: "import [flags] DIR URL", Short: "Make a new profile from a directory",
 		Long: "Make a new profile on S3 from a directory, which is left as it is and to which nobody should\n" +
 			"write meanwhile. What an import that was cut off has uploaded is used by the next one." + urlHelp,
-		Args: func(cmd *cobra.Command, args []string) error { return wantArgs(cmd, args, 2) },
+		Args: func(cmd *cobra.Command, args []string) error { return f.wantArgs(cmd, args, 2) },
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if f.settingsFile != "" {
+				return f.notified(f.migrate(cmd.Context()))
+			}
 			cfg, err := f.session(cmd.Context(), []string{args[1], args[0]})
 			if err != nil {
 				return err

@@ -65,8 +65,12 @@ func driverSettings(cfg *config.Config, host string) func(*profile.Workspace, id
 		if l := w.Storage.LogLevel; l != nil {
 			level = *l
 		}
+		source, err := sourceOf(cfg, w, tokens)
+		if err != nil {
+			return fleet.Settings{}, err
+		}
 		return fleet.Settings{
-			URL: at.String(), Host: host, Workspace: w.Name, User: string(tokens.Username),
+			Source: source, URL: at.String(), Host: host, Workspace: w.Name, User: string(tokens.Username),
 			Access:       accessTo(cfg, w.Storage),
 			Encryption:   fleet.Encryption{Mode: w.Storage.Encryption, MasterKeyFile: w.Storage.MasterKeyFile},
 			OnSecondHost: w.Storage.OnSecondHost, SingleHost: cfg.S3.SingleHost,
@@ -77,6 +81,18 @@ func driverSettings(cfg *config.Config, host string) func(*profile.Workspace, id
 			LogLevel: level, LogFormat: cfg.LogFormat,
 		}, nil
 	}
+}
+
+// sourceOf is where a profile on S3 lay on S3 before.
+func sourceOf(cfg *config.Config, w *profile.Workspace, tokens identity.Tokens) (*fleet.Source, error) {
+	if w.Source == nil {
+		return nil, nil
+	}
+	url, err := w.Source.URL(tokens)
+	if err != nil {
+		return nil, fmt.Errorf("migrate_from: %w", err)
+	}
+	return &fleet.Source{URL: url, Access: accessTo(cfg, w.Source)}, nil
 }
 
 // lastSave is how long a process of the driver tries to save what a session has left. After

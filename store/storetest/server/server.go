@@ -77,10 +77,7 @@ func newServer(t testing.TB, cert certificate, data string, command func(string,
 // Bucket makes a bucket.
 func (s *Server) Bucket(t testing.TB, name string) {
 	t.Helper()
-	client := s3.New(s3.Options{
-		BaseEndpoint: &s.Endpoint, UsePathStyle: true, Region: region, HTTPClient: s.client,
-		Credentials: credentials.NewStaticCredentialsProvider(s.AccessKey, s.SecretKey, ""),
-	})
+	client := s.api()
 	patiently(t, func() error {
 		_, err := client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &name})
 		return err
