@@ -50,7 +50,7 @@ var imports = map[string][]string{
 	"fleet":                  {"durable", "session", "store"},
 	"integration/s3":         {},
 
-	"migrate":                {"durable", "store"},
+	"migrate": {"durable", "store"},
 
 	"cmd/valise": {"beneath", "cache", "config", "endpoint", "extract", "fleet", "identity", "layer", "migrate", "notice", "plugin", "profile", "proxy", "session", "store", "store/s3", "supervise"},
 }

@@ -235,3 +235,83 @@ func TestS3PluginReinstalled(t *testing.T) {
 	equal(t, "after removing and installing", r.shell("alice", "cat notes").must(), "mine\nagain")
 	r.awaitSaved()
 }
+
+// A host that is drained says what is saved and what is not; the store is away for a while.
+func TestS3Drain(t *testing.T) {
+	s := onS3(newStore(t), "")
+	s.s3 = `sync_interval = "1h"`
+	bothForms(t, s, func(t *testing.T, r *rig) {
+		alice, bob := r.session("alice"), r.session("bob")
+		r.in(alice, "echo mine >notes")
+		r.in(bob, "echo his >notes")
+		volume := r.volumeAt(alice, home)
+		r.end(bob)
+		drain := r.valise("drain")
+		o := drain.run()
+		equal(t, "exit code while a session is up", o.code, 3)
+		contains(t, "drain", o.stdout, "/desktop/alice/: saved up to now, and still in use")
+		equal(t, "alice's is saved", r.inspect(volume).Status["snapshot"], any("1"))
+		r.shell("carol", "true").refused("being drained")
+		r.end(alice)
+		r.awaitSaved()
+		equal(t, "drain of a host with nothing", drain.must(), "")
+		r.valise("drain", "--undo").must()
+		equal(t, "alice's next session", r.shell("alice", "cat notes").must(), "mine")
+		r.awaitSaved()
+	})
+}
+
+// The power fails under sessions: all processes of an engine, the driver and the mounts
+// die at once. What was written is saved when the host is up again, without anybody's
+// login, and restarted containers have it.
+func TestS3PowerCut(t *testing.T) {
+	t.Parallel()
+	store := newStore(t)
+	for _, f := range []form{plain, managed} {
+		t.Run(string(f), func(t *testing.T) {
+			e := newEngine(t)
+			r := newRig(t, e, f, onS3(store, ""))
+			digest := r.stored("alice")
+			again := r.session("alice", "--restart", "always")
+			once := r.session("bob")
+			for _, c := range []string{again, once} {
+				r.in(c, "echo written >notes; sync")
+			}
+			var pids []int
+			for _, c := range []string{again, once} {
+				pid, err := strconv.Atoi(r.direct("inspect", "-f", "{{.State.Pid}}", c).must())
+				if err != nil {
+					t.Fatal(err)
+				}
+				pids = append(pids, pid)
+			}
+			for _, user := range []string{"alice", "bob"} {
+				pids = append(pids, r.mountProcess(user, supervisor), r.mountProcess(user, serving))
+			}
+			if f == managed {
+				pids = append(pids, r.driverProcess())
+			}
+			pids = append(pids, r.driverPID())
+			e.kill(t)
+			for _, pid := range pids {
+				_ = unix.Kill(pid, unix.SIGKILL) // another's end may have been its own
+			}
+			if f == plain {
+				<-r.driver.done
+				r.startDriver()
+			}
+			e.start(t)
+			r.awaitHealth()
+			eventually(t, "alice's container runs again", 60*time.Second, func() error {
+				return wantText(r.direct("inspect", "-f", "{{.State.Running}}", again).run().stdout, "true\n")
+			})
+			equal(t, "alice's home", r.in(again, "cat notes; cat many/* big | md5sum"), "written\n"+digest)
+			equal(t, "bob's next session", r.shell("bob", "cat notes").must(), "written")
+			// Docker takes a mount of before back when its container ran again.
+			r.direct("start", once).must()
+			r.end(again)
+			r.end(once)
+			r.awaitSaved()
+		})
+	}
+}

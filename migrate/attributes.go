@@ -215,6 +215,10 @@ func xattrs(user map[string]string, c convention) (out map[string][]byte, err er
 	return out, err
 }
 
+// plainACL is the size of a list of access rights that says no more than the mode does:
+// a version and three entries.
+const plainACL = 4 + 3*8
+
 // s3fsXattrs reads a JSON object of base64 values, which is encoded as in a URL.
 func s3fsXattrs(s string, out map[string][]byte) error {
 	plain, err := url.PathUnescape(s)
@@ -226,16 +230,16 @@ func s3fsXattrs(s string, out map[string][]byte) error {
 		return err
 	}
 	for name, value := range encoded {
-		if !strings.HasPrefix(name, "user.") {
-			err = fmt.Errorf("%.40q is not user's", name)
-			continue
-		}
 		decoded, valueErr := base64.StdEncoding.DecodeString(value)
-		if valueErr != nil {
+		switch {
+		case valueErr != nil:
 			err = valueErr
-			continue
+		case strings.HasPrefix(name, "user."):
+			out[name] = decoded
+		case name == "system.posix_acl_access" && len(decoded) == plainACL: // cp -a sets one everywhere
+		default:
+			err = fmt.Errorf("%.40q is not user's", name)
 		}
-		out[name] = decoded
 	}
 	return err
 }

@@ -144,7 +144,8 @@ func (f *fetch) finish(p *plan) (Result, error) {
 	}
 	slices.SortFunc(result.Skipped, func(a, b Skipped) int { return cmp.Compare(a.Key, b.Key) })
 	notes := notes{}
-	top := attributes{Mode: defaultDir, Mtime: time.Now().UnixNano()}
+	var top *attributes
+	told := map[id]bool{}
 	err := readJournal(f.side.journalPath(), func(r record) error {
 		notes.add(cmp.Or(r.Path, "."), r.Notes)
 		switch r.Kind {
@@ -157,8 +158,9 @@ func (f *fetch) finish(p *plan) (Result, error) {
 			result.Fifos++
 		case directory:
 			result.Dirs++
+			told[pathID(r.Path)] = true
 			if r.Path == "" {
-				top = *r.Attributes
+				top = r.Attributes
 				return nil
 			}
 			more, err := f.stage.setDir(r.Path, *r.Attributes)
@@ -170,8 +172,15 @@ func (f *fetch) finish(p *plan) (Result, error) {
 	if err != nil {
 		return result, err
 	}
+	newest, err := f.stage.date(told)
+	if err != nil {
+		return result, err
+	}
+	if top == nil {
+		top = &attributes{Mode: defaultDir, Mtime: cmp.Or(newest, time.Now().UnixNano())}
+	}
 	// The top last: it opens the directory to others.
-	more, err := f.stage.set(f.stage.root, top, false)
+	more, err := f.stage.set(f.stage.root, *top, false)
 	notes.add(".", more)
 	result.Notes = notes.sentences()
 	if err != nil {

@@ -38,13 +38,12 @@ func TestFetch(t *testing.T) {
 	cfg.Progress = func(p Progress) { last = p }
 	got := fetched(t, cfg)
 	owner := "1234:4321"
-	implicit := func(path string) time.Time { return look(t, cfg.Dir)[path].Mtime }
 	want := map[string]file{
 		"a":                   {"100644", owner, when, "A", nil},
 		"d":                   {"40750", owner, time.Unix(1e9, 5e8).UTC(), "", map[string]string{"user.d": "x"}},
 		"d/f":                 {"100644", owner, time.Unix(981173106, 123456789).UTC(), "F", nil},
-		"d/sub":               {"40755", owner, implicit("d/sub"), "", nil},
-		"d/sub/deep":          {"40755", owner, implicit("d/sub/deep"), "", nil},
+		"d/sub":               {"40755", owner, when, "", nil},
+		"d/sub/deep":          {"40755", owner, when, "", nil},
 		"d/sub/deep/g":        {"100644", owner, when, "G", nil},
 		"d/l":                 {"120777", owner, time.Unix(5, 25e7).UTC(), "../../outside", nil},
 		"e":                   {"40755", owner, when, "", nil},

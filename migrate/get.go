@@ -20,9 +20,10 @@ const (
 	workers = 16
 	// restarts is how often an object is read from its start again.
 	restarts = 3
-	// flushEvery is how much a kill costs.
-	flushEvery = time.Second
 )
+
+// flushEvery is how much a kill costs. Tests shorten it.
+var flushEvery = time.Second
 
 // get fetches the objects of the plan that are not done.
 func (f *fetch) get(ctx context.Context, p *plan) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 
+	"valise/fleet"
 	"valise/volume"
 )
 
@@ -16,6 +17,8 @@ import (
 //	POST /profiles/show     Selection → []Profile
 //	POST /profiles/reset    Selection → []Profile
 //	POST /profiles/purge    Selection → []Profile
+//	POST /drain             → a fleet.Drained for each profile on S3, a line each
+//	POST /undrain           takes it back
 //	POST /reload            reads the configuration again
 //
 // Errors are {"message": "..."}; 409 is volume.ErrInUse.
@@ -56,6 +59,21 @@ func (d *Driver) AdminHandler(reload func() error) http.Handler {
 			reply(w, list, err)
 		})
 	}
+	mux.HandleFunc("POST /drain", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/x-ndjson")
+		lines, flush := json.NewEncoder(w), http.NewResponseController(w)
+		err := d.Drain(r.Context(), func(one fleet.Drained) {
+			_ = lines.Encode(one) // the client went: it asked for no more than to be told
+			_ = flush.Flush()
+		})
+		if err != nil {
+			_ = lines.Encode(fleet.Drained{Error: err.Error()})
+		}
+	})
+	mux.HandleFunc("POST /undrain", func(w http.ResponseWriter, _ *http.Request) {
+		d.Undrain()
+		answer(w, http.StatusOK, message{"mounts are accepted again"})
+	})
 	mux.HandleFunc("POST /reload", func(w http.ResponseWriter, _ *http.Request) {
 		if err := reload(); err != nil {
 			answer(w, http.StatusUnprocessableEntity, message{err.Error()})

@@ -66,6 +66,8 @@ type Driver struct {
 	locks   keyLocks
 	metrics *metrics
 
+	draining atomic.Bool // no profile on S3 is mounted any more
+
 	looked time.Time // when keepUp last looked which profiles there are
 
 	ready   chan struct{} // closed when restored
@@ -130,6 +132,9 @@ func (d *Driver) SetFault(err error) { d.rules.Store(&ruling{err: err}) }
 // a plugin after 10 s.
 const closeTime = 5 * time.Second
 
+// dropTime is how long the unmounting at the end may take.
+const dropTime = 3 * time.Second
+
 // Close takes no more calls, ends the background work and unmounts what nobody uses.
 // What containers have mounted stays for the next driver to take up.
 func (d *Driver) Close() {
@@ -146,7 +151,9 @@ func (d *Driver) Close() {
 	default:
 		return // the references are not known
 	}
-	if err := d.dropStrayMounts(); err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), dropTime)
+	defer cancel()
+	if err := d.dropStrayMounts(ctx); err != nil {
 		d.cfg.Log.Error("unmount what is unused", "error", err)
 	}
 }

@@ -62,7 +62,7 @@ func (d *Driver) mount(ctx context.Context, name volume.Name, id string) (string
 		err = d.refer(name, reference{ID: id, Boot: d.boot, MountedAt: d.cfg.Now().UTC(), Backing: p.backing(), Source: src})
 	}
 	if err != nil {
-		return "", errors.Join(err, d.detachUnused(p.backing()))
+		return "", errors.Join(err, d.detachUnused(d.ctx, p.backing()))
 	}
 	d.cfg.Log.Info("mounted", "volume", name, "id", id, "path", p.path(), "user", p.user)
 	d.measureSoon(p)
@@ -254,17 +254,17 @@ func (d *Driver) detachLocked(ctx context.Context, b backing) error {
 		return err
 	}
 	defer unlock()
-	return d.detachUnused(b)
+	return d.detachUnused(ctx, b)
 }
 
 // detachUnused unmounts a backing that nobody refers to. The caller holds its lock.
-func (d *Driver) detachUnused(b backing) error {
+func (d *Driver) detachUnused(ctx context.Context, b backing) error {
 	if len(d.referencesTo(func(o backing) bool { return o == b })) > 0 {
 		return nil
 	}
 	at := d.mountpoint(b)
 	if b.Remote {
-		if err := d.endRemote(at); err != nil {
+		if err := d.endRemote(ctx, at); err != nil {
 			return err
 		}
 	}

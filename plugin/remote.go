@@ -62,6 +62,9 @@ func (r *ruling) onS3(w *profile.Workspace, tokens identity.Tokens, s volume.Spe
 
 // attachRemote has a profile on S3 mounted at at, by a process of its own.
 func (d *Driver) attachRemote(ctx context.Context, p place, at string) error {
+	if d.draining.Load() {
+		return fmt.Errorf("%s: %w", p, errDraining)
+	}
 	if err := makeTarget(at, true); err != nil {
 		return err
 	}
@@ -141,8 +144,8 @@ func (d *Driver) idle(ctx context.Context, b backing) {
 }
 
 // endRemote ends the process that serves what is mounted at at, if one does.
-func (d *Driver) endRemote(at string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), endTime) // at the driver's end too
+func (d *Driver) endRemote(ctx context.Context, at string) error {
+	ctx, cancel := context.WithTimeout(ctx, endTime)
 	defer cancel()
 	return d.cfg.Fleet.End(ctx, at)
 }

@@ -76,7 +76,7 @@ func (d *Driver) unused(ctx context.Context, p place, act func() error) error {
 		return fmt.Errorf("%s %w by %d container(s): stop them first", p, volume.ErrInUse, n)
 	}
 	for _, readOnly := range []bool{false, true} {
-		if err := d.detachUnused(backing{Path: p.path(), ReadOnly: readOnly, Remote: p.remote != nil}); err != nil {
+		if err := d.detachUnused(ctx, backing{Path: p.path(), ReadOnly: readOnly, Remote: p.remote != nil}); err != nil {
 			return err
 		}
 	}

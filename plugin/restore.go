@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
@@ -32,7 +33,7 @@ func (d *Driver) Restore() error {
 		}
 	}
 	d.mu.Unlock()
-	if err := d.dropStrayMounts(); err != nil {
+	if err := d.dropStrayMounts(d.ctx); err != nil {
 		return err
 	}
 	d.cfg.Log.Info("restored", "volumes", len(records))
@@ -57,7 +58,7 @@ func (d *Driver) Restore() error {
 
 // dropStrayMounts unmounts what no reference leads to, such as a mount made just
 // before a crash.
-func (d *Driver) dropStrayMounts() error {
+func (d *Driver) dropStrayMounts(ctx context.Context) error {
 	wanted := map[string]bool{}
 	for _, ref := range d.referencesTo(func(backing) bool { return true }) {
 		wanted[d.mountpoint(ref.Backing)] = true
@@ -71,7 +72,7 @@ func (d *Driver) dropStrayMounts() error {
 		if wanted[path] {
 			continue
 		}
-		if err := d.endRemote(path); err != nil {
+		if err := d.endRemote(ctx, path); err != nil {
 			d.cfg.Log.Error("unmount what nobody uses", "path", path, "error", err)
 			continue
 		}

@@ -66,9 +66,13 @@ func (d *Driver) keepUp() {
 
 // tend does what is due for one profile. What fails is tried again when it is next due.
 func (d *Driver) tend(s fleet.Settings, u Upkeep, last tended) tended {
+	before := last
 	if t := d.cfg.Now(); t.Sub(last.Pruned) >= u.Interval {
 		last.Pruned = t.UTC()
 		res, err := d.cfg.Fleet.Prune(d.ctx, s, u.Keep)
+		if d.ctx.Err() != nil {
+			return before
+		}
 		d.metrics.upkeep.WithLabelValues("prune", outcome(err)).Inc()
 		d.metrics.forgotten.Add(float64(len(res.Forgotten)))
 		d.metrics.deleted.Add(float64(res.Deleted))
@@ -76,6 +80,9 @@ func (d *Driver) tend(s fleet.Settings, u Upkeep, last tended) tended {
 	if t := d.cfg.Now(); t.Sub(last.Checked) >= u.CheckInterval {
 		last.Checked = t.UTC()
 		res, err := d.cfg.Fleet.Check(d.ctx, s, u.CheckData)
+		if d.ctx.Err() != nil {
+			return before
+		}
 		d.metrics.upkeep.WithLabelValues("check", outcome(err)).Inc()
 		d.metrics.faults.WithLabelValues(s.URL).Set(float64(len(res.Faults)))
 	}
