@@ -121,7 +121,7 @@ func (w *world) pack(sizes ...int) *content {
 			w.fill(raw)
 		}
 		at := len(p.body)
-		p.body = w.coder.Encode(raw, p.body)
+		p.body = append(p.body, w.coder.Encode(store.HashOf(raw), raw)...)
 		p.raw = append(p.raw, raw)
 		p.blobs = append(p.blobs, tree.Blob{
 			Hash: store.HashOf(raw), Pack: p.id, Offset: uint32(at), Stored: uint32(len(p.body) - at), Raw: uint32(n),

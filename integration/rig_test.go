@@ -34,8 +34,9 @@ type settings struct {
 	s3      string // keys of [s3]
 	file    string // content of a mapping file beside the configuration, @file in it
 
-	store  *server.Server // where profiles on S3 lie
-	prefix string         // @rig in the configuration, "" = the driver's name
+	store  *server.Server    // where profiles on S3 lie
+	prefix string            // @rig in the configuration, "" = the driver's name
+	extra  map[string]string // files beside the configuration, which sees them below @etc
 
 	noProxy   bool
 	faulty    bool // the driver need not come up
@@ -105,6 +106,9 @@ func newRig(t *testing.T, e engine, f form, s settings) *rig {
 		r.settings.tables = desktop
 	}
 	write(t, r.configFile(), r.config(r.settings))
+	for name, content := range s.extra {
+		write(t, filepath.Join(r.dir, "etc", name), content)
+	}
 	write(t, filepath.Join(r.dir, "etc/mappings.json"), r.fill(s.file))
 	t.Cleanup(r.removeDriver)
 	t.Cleanup(r.removeObjects)
@@ -118,6 +122,14 @@ func newRig(t *testing.T, e engine, f form, s settings) *rig {
 		r.startProxy()
 	}
 	return r
+}
+
+// etc is the configuration's directory as the driver sees it.
+func (r *rig) etc() string {
+	if r.form == managed {
+		return "/etc/valise"
+	}
+	return filepath.Join(r.dir, "etc")
 }
 
 func (r *rig) configFile() string { return filepath.Join(r.dir, "etc/config.toml") }
@@ -138,7 +150,7 @@ func (r *rig) config(s settings) string {
 }
 
 func (r *rig) fill(s string) string {
-	return strings.NewReplacer("@mnt", r.seen, "@file", "mappings.json", "@dir", r.dir, "@rig", cmp.Or(r.settings.prefix, r.name)).Replace(s)
+	return strings.NewReplacer("@mnt", r.seen, "@file", "mappings.json", "@dir", r.dir, "@rig", cmp.Or(r.settings.prefix, r.name), "@etc", r.etc()).Replace(s)
 }
 
 // configure replaces the tables of the configuration file; nobody reads it yet.

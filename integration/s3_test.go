@@ -45,11 +45,7 @@ func (r *rig) s3Table() string {
 	if r.settings.store == nil {
 		return ""
 	}
-	seen := "/etc/valise"
-	if r.form == plain {
-		seen = filepath.Join(r.dir, "etc")
-	}
-	s := r.settings.store
+	seen, s := r.etc(), r.settings.store
 	write(r.t, filepath.Join(r.dir, "etc/s3.secret"), s.SecretKey+"\n")
 	write(r.t, filepath.Join(r.dir, "etc/ca.pem"), read(r.t, s.CAFile))
 	return fmt.Sprintf("[s3]\naccess_key_id = %q\nsecret_access_key_file = %q\nca_file = %q\nregion = \"us-east-1\"\n%s\n",

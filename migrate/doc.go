@@ -21,9 +21,10 @@
 // listing, the journal and a lock. The caller removes it, with Forget, when the
 // directory is of no more use.
 //
-// Owners are the caller's, whatever the metadata says: a home is one user's. docs/
-// migration.md says what else is taken from which tool.
+// Owners are the caller's, whatever the metadata says: a home is one user's. Set-id bits
+// of files stay only where the metadata names that very owner. What is taken from which
+// tool is in docs/migration.md.
 //
-// Memory: some 50 bytes for each object, and a buffer for each of 16 workers. It needs
-// Linux 5.8.
+// Memory: some 60 bytes for each object, and a buffer for each of 16 workers. It needs
+// Linux 5.8, and root's right to give files away.
 package migrate

@@ -81,7 +81,7 @@ func (s *Session) mountReadOnly(ctx context.Context) error {
 
 func (s *Session) openCache() (err error) {
 	s.packs, err = cache.Open(cache.Config{
-		Dir: s.cfg.CacheDir, Limit: s.cfg.CacheSize, Bucket: s.meter, Coder: s.repo.Coder(),
+		Dir: s.cfg.CacheDir, Limit: s.cfg.CacheSize, Bucket: s.repo.Bucket(), Coder: s.repo.Coder(),
 		Patience: s.cfg.Patience, Rate: max(0, s.cfg.Prefetch), Log: s.log,
 	})
 	return err

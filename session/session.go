@@ -38,6 +38,7 @@ type Config struct {
 	CacheDir string // of packs, may be shared by mounts; "" is "cache" in StateDir
 	Host     string // this host's name
 
+	Encryption store.Encryption // of a profile that is new, and the keys of those that are encrypted
 	OnHeld     OnHeld
 	SingleHost bool          // see store.Config
 	ReadOnly   bool          // nothing is saved, no lease is taken
@@ -98,7 +99,7 @@ func (c *Config) defaults() {
 
 // Store is how the profile is opened by way of a bucket.
 func (c *Config) Store(b store.Bucket) store.Config {
-	return store.Config{Bucket: b, Log: c.Log, SingleHost: c.SingleHost}
+	return store.Config{Bucket: b, Log: c.Log, SingleHost: c.SingleHost, Encryption: c.Encryption}
 }
 
 // Session is a mounted profile.

@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/zeebo/blake3"
@@ -19,8 +20,9 @@ var ErrCorrupt = errors.New("data is corrupt")
 
 // Coder turns blocks into their stored form and back. It is safe for concurrent use.
 type Coder struct {
-	enc *zstd.Encoder
-	dec *zstd.Decoder
+	enc    *zstd.Encoder
+	dec    *zstd.Decoder
+	sealer *sealer
 }
 
 // NewCoder returns a Coder that uses up to workers threads.
@@ -40,15 +42,20 @@ func NewCoder(workers int) (*Coder, error) {
 // HashOf is the name of a block: the hash of its plain bytes.
 func HashOf(raw []byte) tree.Hash { return blake3.Sum256(raw) }
 
-// Encode appends the stored form of raw to dst: a zstd frame if that is shorter, else
-// the bytes themselves.
-func (c *Coder) Encode(raw, dst []byte) []byte {
-	out := c.enc.EncodeAll(raw, dst)
-	if len(out)-len(dst) < len(raw) {
-		return out
+// Encode returns the stored form of raw, whose hash is given: a zstd frame if that is
+// shorter, else the bytes themselves; sealed where the profile is encrypted.
+func (c *Coder) Encode(hash tree.Hash, raw []byte) []byte {
+	out := c.enc.EncodeAll(raw, nil)
+	if len(out) >= len(raw) {
+		out = raw
 	}
-	return append(out[:len(dst)], raw...)
+	if c.sealer == nil && len(out) == len(raw) {
+		return slices.Clone(out)
+	}
+	return c.sealer.seal(blockPlace(hash), out)
 }
+
+func blockPlace(hash tree.Hash) string { return "block\n" + string(hash[:]) }
 
 // Decode returns the plain bytes of a block from its stored form, which it may
 // return as they are. What does not have b's length and hash is ErrCorrupt.
@@ -56,10 +63,12 @@ func (c *Coder) Decode(b tree.Blob, stored []byte) ([]byte, error) {
 	if uint32(len(stored)) != b.Stored || b.Raw > BlockSize {
 		return nil, fmt.Errorf("block %s: %d stored bytes, want %d: %w", b.Hash, len(stored), b.Stored, ErrCorrupt)
 	}
-	raw := stored
-	if b.Stored != b.Raw {
-		var err error
-		if raw, err = c.dec.DecodeAll(stored, make([]byte, 0, b.Raw)); err != nil {
+	raw, err := c.sealer.open(blockPlace(b.Hash), stored)
+	if err != nil {
+		return nil, fmt.Errorf("block %s: %w", b.Hash, err)
+	}
+	if uint32(len(raw)) != b.Raw {
+		if raw, err = c.dec.DecodeAll(raw, make([]byte, 0, b.Raw)); err != nil {
 			return nil, fmt.Errorf("block %s: %w: %w", b.Hash, err, ErrCorrupt)
 		}
 	}

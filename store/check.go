@@ -163,7 +163,7 @@ func (c *checker) verify(id tree.PackID, n *needed, body []byte) error {
 	if uint32(len(body)) != n.size {
 		return fmt.Errorf("%d bytes, want %d: %w", len(body), n.size, ErrCorrupt)
 	}
-	table, err := parsePack(id, body)
+	table, err := c.repo.sealer.parsePack(id, body)
 	if err != nil {
 		return err
 	}

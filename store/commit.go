@@ -81,7 +81,7 @@ func (r *Repo) createHead(ctx context.Context, l *Lease, parent Snapshot, s *Sna
 		return err
 	}
 	s.Epoch, s.Seq, s.Parent = l.body.Epoch, head.Seq+1, head.key()
-	data, err := seal(formatSnapshot, s)
+	data, err := r.sealSnapshot(*s)
 	if err != nil {
 		return err
 	}
@@ -159,7 +159,7 @@ func (r *Repo) commitConflict(ctx context.Context, s Snapshot) (Snapshot, error)
 // createBeside writes s below conflicts/, with the first number that is free.
 func (r *Repo) createBeside(ctx context.Context, s Snapshot) (Snapshot, error) {
 	for ; s.Seq < math.MaxUint64; s.Seq++ {
-		data, err := seal(formatSnapshot, s)
+		data, err := r.sealSnapshot(s)
 		if err != nil {
 			return s, err
 		}

@@ -19,11 +19,13 @@ type envelope struct {
 
 // The formats of this version.
 const (
-	formatProfile  = "valise-profile-1"
-	formatSnapshot = "valise-snapshot-1"
-	formatLease    = "valise-lease-1"
-	formatPin      = "valise-pin-1"
-	formatMark     = "valise-mark-1"
+	formatProfile   = "valise-profile-1"
+	formatEncrypted = "valise-profile-2" // the profile of an encrypted one
+	formatSealed    = "valise-sealed-1"  // a snapshot of an encrypted profile
+	formatSnapshot  = "valise-snapshot-1"
+	formatLease     = "valise-lease-1"
+	formatPin       = "valise-pin-1"
+	formatMark      = "valise-mark-1"
 )
 
 func seal(format string, body any) ([]byte, error) {

@@ -37,7 +37,7 @@ var operations = map[string]operation{
 	"create the profile": {
 		prepare: func(_ *testing.T, _ *storetest.Memory, b store.Bucket) func(context.Context) error {
 			return func(ctx context.Context) error {
-				r, err := store.OpenOrCreate(ctx, store.Config{Bucket: b})
+				r, err := store.OpenOrCreate(ctx, store.Config{Bucket: b, Encryption: underTest})
 				if err == nil {
 					r.Close()
 				}
@@ -50,7 +50,7 @@ var operations = map[string]operation{
 		prepare: func(t *testing.T, plain *storetest.Memory, b store.Bucket) func(context.Context) error {
 			open(t, plain)
 			return func(ctx context.Context) error {
-				r, err := store.Open(ctx, store.Config{Bucket: b})
+				r, err := store.Open(ctx, store.Config{Bucket: b, Encryption: underTest})
 				if err == nil {
 					r.Close()
 				}

@@ -2,9 +2,12 @@ package store_test
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
+	"flag"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -23,10 +26,28 @@ type files map[string]string
 // clock is the time since boot in a synctest bubble.
 func clock() time.Duration { return time.Duration(time.Now().UnixNano()) }
 
+// underTest is how new profiles are encrypted.
+var underTest store.Encryption
+
+// TestMain runs everything on plain profiles and on encrypted ones.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if flag.Lookup("test.fuzz").Value.String() == "" && code == 0 {
+		keys, err := store.ParseMasterKeys([]byte("test " + base64.StdEncoding.EncodeToString([]byte("0123456789abcdef0123456789abcdef"))))
+		if err != nil {
+			panic(err)
+		}
+		underTest = store.Encryption{Mode: store.EncryptClient, Keys: keys}
+		fmt.Println("once more, encrypted")
+		code = m.Run()
+	}
+	os.Exit(code)
+}
+
 // open opens the profile, and makes it if need be.
 func open(t *testing.T, b store.Bucket) *store.Repo {
 	t.Helper()
-	r, err := store.OpenOrCreate(t.Context(), store.Config{Bucket: b, Now: clock})
+	r, err := store.OpenOrCreate(t.Context(), store.Config{Bucket: b, Now: clock, Encryption: underTest})
 	if err != nil {
 		t.Fatal(err)
 	}

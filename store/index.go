@@ -86,11 +86,11 @@ func (r *Repo) saveTree(ctx context.Context, t *tree.Tree, accept func(size int6
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(packsAtOnce)
 	for len(data) > 0 {
-		part := data[:min(len(data), partTarget)]
-		data = data[len(part):]
+		key := x.key(len(x.Parts))
+		part := r.sealer.seal("index\n"+string(key), data[:min(len(data), partTarget)])
+		data = data[min(len(data), partTarget):]
 		sum := blake3.Sum256(part)
 		x.Parts = append(x.Parts, Part{Size: int64(len(part)), Sum: hex.EncodeToString(sum[:])})
-		key := x.key(len(x.Parts) - 1)
 		group.Go(func() error { return r.put(ctx, key, part) })
 	}
 	if err := group.Wait(); err != nil {
@@ -143,6 +143,9 @@ func (r *Repo) indexPart(ctx context.Context, x Index, n int) ([]byte, error) {
 	}
 	if sum := blake3.Sum256(data); hex.EncodeToString(sum[:]) != x.Parts[n].Sum {
 		return nil, fmt.Errorf("%s: %w: wrong checksum", x.key(n), ErrCorrupt)
+	}
+	if data, err = r.sealer.open("index\n"+string(x.key(n)), data); err != nil {
+		return nil, fmt.Errorf("%s: %w", x.key(n), err)
 	}
 	return data, nil
 }

@@ -119,7 +119,7 @@ func TestLeaseExpiry(t *testing.T) {
 			at, now := time.Unix(1e9, 0), time.Duration(0)
 			b := &storetest.Memory{Now: func() time.Time { return at }}
 			open(t, b)
-			r, err := store.Open(t.Context(), store.Config{Bucket: b, Now: func() time.Duration { return now }})
+			r, err := store.Open(t.Context(), store.Config{Bucket: b, Now: func() time.Duration { return now }, Encryption: underTest})
 			if err != nil {
 				t.Fatal(err)
 			}

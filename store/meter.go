@@ -8,6 +8,7 @@ import (
 // Meter counts the requests to a Bucket, and the bytes of bodies; it is a Bucket.
 type Meter struct {
 	Bucket
+	into                     *Meter // counts in place of this one; nil is this one
 	requests, sent, received atomic.Int64
 }
 
@@ -24,6 +25,10 @@ func (m *Meter) Traffic() Traffic {
 }
 
 func (m *Meter) count(sent, received int) {
+	if m.into != nil {
+		m.into.count(sent, received)
+		return
+	}
 	m.requests.Add(1)
 	m.sent.Add(int64(sent))
 	m.received.Add(int64(received))

@@ -19,13 +19,20 @@ type Config struct {
 	// promises that one host alone writes.
 	SingleHost bool
 
+	Encryption Encryption
+
 	// Now is a clock that goes on while the machine is suspended; New takes one.
 	Now func() time.Duration
 }
 
 // Repo is an open profile.
 type Repo struct {
-	bucket  Bucket
+	plain  Bucket // for valise.json
+	bucket Bucket // for everything else
+
+	encryption Encryption
+	sealer     *sealer // nil unless the profile is encrypted by the client
+
 	log     *slog.Logger
 	now     func() time.Duration
 	coder   *Coder
@@ -42,6 +49,17 @@ type profile struct {
 
 	// Conditional: the store was seen to honour If-None-Match.
 	Conditional bool `json:"conditional,omitempty"`
+
+	Encryption *wrapped `json:"encryption,omitempty"`
+}
+
+// seal is the object of the profile. Programs that know of no encryption refuse one that
+// is encrypted, by its format.
+func (p profile) seal() ([]byte, error) {
+	if p.Encryption != nil {
+		return seal(formatEncrypted, p)
+	}
+	return seal(formatProfile, p)
 }
 
 // Errors of Open.
@@ -69,7 +87,7 @@ func Open(ctx context.Context, cfg Config) (*Repo, error) {
 
 func (r *Repo) open(ctx context.Context) error {
 	for slow := (retry{}); ; {
-		data, err := r.bucket.Get(ctx, keyProfile)
+		data, err := r.plain.Get(ctx, keyProfile)
 		if err == nil {
 			return r.read(data)
 		}
@@ -110,7 +128,7 @@ func newRepo(cfg Config) (*Repo, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Repo{bucket: cfg.Bucket, log: cfg.Log, now: cfg.Now, coder: coder}
+	r := &Repo{plain: cfg.Bucket, bucket: cfg.Bucket, encryption: cfg.Encryption, log: cfg.Log, now: cfg.Now, coder: coder}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
@@ -140,11 +158,18 @@ func (r *Repo) absent(ctx context.Context, err error) error {
 }
 
 func (r *Repo) read(data []byte) error {
-	if err := unseal(keyProfile, formatProfile, data, &r.profile); err != nil {
+	err := unseal(keyProfile, formatProfile, data, &r.profile)
+	if err != nil && unseal(keyProfile, formatEncrypted, data, &r.profile) == nil {
+		err = nil
+	}
+	if err != nil {
 		return fmt.Errorf("open profile: %w", err)
 	}
 	if r.profile.BlockSize != BlockSize {
 		return fmt.Errorf("open profile: %w: block size %d, want %d", ErrCorrupt, r.profile.BlockSize, BlockSize)
+	}
+	if err := r.unlock(); err != nil {
+		return fmt.Errorf("open profile: %w", err)
 	}
 	return nil
 }
@@ -155,7 +180,7 @@ func create(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("create profile: %w", err)
 	}
-	if len(others.Objects) > 0 {
+	if len(others.Objects) > 0 && others.Objects[0].Key != keyProbe { // which a crash has left
 		// They are the profile's if another host has just made it.
 		page, err := cfg.Bucket.List(ctx, keyProfile, "", 1)
 		if err != nil {
@@ -167,7 +192,10 @@ func create(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("create profile: the prefix holds other objects (%s …): give each profile a prefix of its own", others.Objects[0].Key)
 	}
 	p := profile{ID: NewID(), BlockSize: BlockSize, Created: time.Now().UTC().Truncate(time.Second), SingleHost: cfg.SingleHost}
-	body, err := seal(formatProfile, p)
+	if err := p.encrypted(ctx, cfg); err != nil {
+		return fmt.Errorf("create profile: %w", err)
+	}
+	body, err := p.seal()
 	if err != nil {
 		return err
 	}
@@ -181,21 +209,21 @@ func create(ctx context.Context, cfg Config) error {
 // at worst that writes the same bytes again. Hosts that do it at once write the same
 // note of the answer.
 func (r *Repo) probe(ctx context.Context) error {
-	body, err := seal(formatProfile, r.profile)
+	body, err := r.profile.seal()
 	if err != nil {
 		return err
 	}
-	switch err := r.bucket.Create(ctx, keyProfile, body); {
+	switch err := r.plain.Create(ctx, keyProfile, body); {
 	case err == nil:
 		return ErrNotConditional
 	case !errors.Is(err, ErrExist):
 		return err
 	}
 	r.profile.Conditional = true
-	if body, err = seal(formatProfile, r.profile); err != nil {
+	if body, err = r.profile.seal(); err != nil {
 		return err
 	}
-	return r.bucket.Put(ctx, keyProfile, body)
+	return r.plain.Put(ctx, keyProfile, body)
 }
 
 // Close frees what the Repo holds in memory.
@@ -207,7 +235,7 @@ func (r *Repo) ID() string { return r.profile.ID }
 // Coder is the profile's coder of blocks.
 func (r *Repo) Coder() *Coder { return r.coder }
 
-// Bucket is where the profile lies.
+// Bucket is where the profile's content lies: with SSE-C one that has its key.
 func (r *Repo) Bucket() Bucket { return r.bucket }
 
 // list returns all keys with the prefix.

@@ -25,7 +25,7 @@ func TestRacingCreatorsAgree(t *testing.T) {
 	var hosts sync.WaitGroup
 	for i := range ids {
 		hosts.Go(func() {
-			r, err := store.OpenOrCreate(t.Context(), store.Config{Bucket: b})
+			r, err := store.OpenOrCreate(t.Context(), store.Config{Bucket: b, Encryption: underTest})
 			if err != nil {
 				t.Error(err)
 				return
@@ -76,7 +76,7 @@ func TestOpen(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			_, err := store.Open(t.Context(), store.Config{Bucket: b})
+			_, err := store.Open(t.Context(), store.Config{Bucket: b, Encryption: underTest})
 			if err == nil || tt.want != nil && !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.says) {
 				t.Errorf("got error %v, want %v that says %q", err, tt.want, tt.says)
 			}
@@ -89,7 +89,7 @@ func TestForeignObjectsAreRefused(t *testing.T) {
 	if err := b.Put(t.Context(), "holiday.jpg", []byte("…")); err != nil {
 		t.Fatal(err)
 	}
-	_, err := store.OpenOrCreate(t.Context(), store.Config{Bucket: b})
+	_, err := store.OpenOrCreate(t.Context(), store.Config{Bucket: b, Encryption: underTest})
 	if err == nil || !strings.Contains(err.Error(), "holiday.jpg") {
 		t.Errorf("got error %v, want one that names holiday.jpg", err)
 	}
@@ -122,10 +122,10 @@ func (d denied) List(ctx context.Context, prefix, after store.Key, limit int) (s
 
 func TestDeniedIsNotAbsent(t *testing.T) {
 	b := &storetest.Memory{}
-	_, err := store.Open(t.Context(), store.Config{Bucket: denied{Bucket: b}})
+	_, err := store.Open(t.Context(), store.Config{Bucket: denied{Bucket: b}, Encryption: underTest})
 	wantErr(t, err, store.ErrNoProfile)
 	open(t, denied{Bucket: b}) // which can be made
-	_, err = store.OpenOrCreate(t.Context(), store.Config{Bucket: denied{Bucket: b, list: true}})
+	_, err = store.OpenOrCreate(t.Context(), store.Config{Bucket: denied{Bucket: b, list: true}, Encryption: underTest})
 	wantErr(t, err, store.ErrDenied)
 	if errors.Is(err, store.ErrNoProfile) {
 		t.Errorf("got error %v, which says that there is no profile", err)
@@ -136,7 +136,7 @@ func TestDeniedIsNotAbsent(t *testing.T) {
 // was cut off; unless one host alone writes.
 func TestConditionalWritesAreProbed(t *testing.T) {
 	single := func(b store.Bucket, single bool) error {
-		r, err := store.OpenOrCreate(t.Context(), store.Config{Bucket: b, SingleHost: single})
+		r, err := store.OpenOrCreate(t.Context(), store.Config{Bucket: b, SingleHost: single, Encryption: underTest})
 		if err == nil {
 			r.Close()
 		}

@@ -130,7 +130,7 @@ func (r *Repo) snapshot(ctx context.Context, key Key) (Snapshot, error) {
 		return Snapshot{}, fmt.Errorf("read snapshot: %w", err)
 	}
 	var s Snapshot
-	if err := unseal(key, formatSnapshot, data, &s); err != nil {
+	if err := r.unsealSnapshot(key, data, &s); err != nil {
 		return Snapshot{}, fmt.Errorf("read snapshot: %w", err)
 	}
 	if s.Key() != key {
@@ -140,6 +140,37 @@ func (r *Repo) snapshot(ctx context.Context, key Key) (Snapshot, error) {
 		return Snapshot{}, fmt.Errorf("read snapshot: %s: %w: it has no epoch or no index", key, ErrCorrupt)
 	}
 	return s, nil
+}
+
+// sealed is the body of a snapshot's object in an encrypted profile.
+type sealed struct {
+	Snapshot []byte `json:"snapshot"`
+}
+
+func snapshotPlace(key Key) string { return "snapshot\n" + string(key) }
+
+// sealSnapshot is the object of a snapshot.
+func (r *Repo) sealSnapshot(s Snapshot) ([]byte, error) {
+	data, err := seal(formatSnapshot, s)
+	if err != nil || r.sealer == nil {
+		return data, err
+	}
+	return seal(formatSealed, sealed{r.sealer.seal(snapshotPlace(s.Key()), data)})
+}
+
+func (r *Repo) unsealSnapshot(key Key, data []byte, s *Snapshot) error {
+	if r.sealer == nil {
+		return unseal(key, formatSnapshot, data, s)
+	}
+	var outer sealed
+	if err := unseal(key, formatSealed, data, &outer); err != nil {
+		return err
+	}
+	data, err := r.sealer.open(snapshotPlace(key), outer.Snapshot)
+	if err != nil {
+		return fmt.Errorf("%s: %w", key, err)
+	}
+	return unseal(key, formatSnapshot, data, s)
 }
 
 // Snapshots returns all, newest first: those of the main line, then those that lost.

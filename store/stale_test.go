@@ -158,7 +158,7 @@ func TestNotFoundIsNoProof(t *testing.T) {
 				before := len(keys(t, plain, ""))
 				blind := &blind{Bucket: plain, prefix: key}
 				err := func() error {
-					r, err := store.OpenOrCreate(t.Context(), store.Config{Bucket: blind, Now: clock})
+					r, err := store.OpenOrCreate(t.Context(), store.Config{Bucket: blind, Now: clock, Encryption: underTest})
 					if err != nil {
 						return err
 					}

@@ -82,7 +82,7 @@ func (w *Writer) Block(ctx context.Context, raw []byte) (tree.Blob, error) {
 	if ok || err != nil {
 		return b, err
 	}
-	stored := w.repo.coder.Encode(raw, nil)
+	stored := w.repo.coder.Encode(hash, raw)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err := w.ready(ctx); err != nil {
@@ -142,7 +142,7 @@ func (w *Writer) upload() {
 	w.open = nil
 	w.uploads.Go(func() {
 		defer func() { <-w.slots }()
-		body := sealPack(p.body, p.blobs)
+		body := w.repo.sealer.sealPack(p.id, p.body, p.blobs)
 		err := w.repo.put(ctx, PackKey(p.id), body)
 		if err == nil && w.uploaded != nil {
 			w.uploaded(p.id, body)

@@ -253,7 +253,7 @@ func TestBuilderRefuses(t *testing.T) {
 		"a negative size":                {extents(-1)},
 		"an empty block":                 {file("f", Blob{Hash: Hash{1}, Stored: 1})},
 		"a block outside its pack":       {file("f", Blob{Hash: Hash{1}, Offset: testPackSize, Stored: 1, Raw: 1})},
-		"a block that is longer stored":  {file("f", Blob{Hash: Hash{1}, Stored: 2, Raw: 1})},
+		"a block that is longer stored":  {file("f", Blob{Hash: Hash{1}, Stored: 30, Raw: 1})},
 		"a block of more than 1 MiB":     {file("f", Blob{Hash: Hash{1}, Stored: 1, Raw: 1<<20 + 1})},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -18,6 +18,7 @@ const (
 	maxName   = 255
 	maxTarget = 4095 // of a symbolic link
 	maxBlock  = 1 << 20
+	maxSealed = 28 // by so much a block grows at most that is encrypted
 )
 
 // Parse reads a tree. data must not change afterwards; it is not copied. What is no tree

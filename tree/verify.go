@@ -59,7 +59,7 @@ func (v *verifier) content() error {
 		}
 		b := v.Blob(i)
 		_, size := v.Pack(int(le.Uint32(p[32:])))
-		if b.Raw == 0 || b.Raw > maxBlock || b.Stored == 0 || b.Stored > b.Raw || uint64(b.Offset)+uint64(b.Stored) > uint64(size) {
+		if b.Raw == 0 || b.Raw > maxBlock || b.Stored == 0 || b.Stored > b.Raw+maxSealed || uint64(b.Offset)+uint64(b.Stored) > uint64(size) {
 			return fmt.Errorf("block %d lies wrong in its pack", i)
 		}
 	}

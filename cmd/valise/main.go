@@ -81,7 +81,7 @@ func root() *cobra.Command {
 	})
 	cmd.AddCommand(pluginCommand(), proxyCommand(), configCommand(), profileCommand(), reloadCommand(), versionCommand(),
 		mountCommand(), syncCommand(), statusCommand(), unmountCommand(), snapshotsCommand(), restoreCommand(), exportCommand(),
-		importCommand(), checkCommand(), pruneCommand(), drainCommand())
+		importCommand(), checkCommand(), pruneCommand(), drainCommand(), rekeyCommand())
 	return cmd
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -28,7 +30,7 @@ import (
 // mountFlags are those of mount and of what finishes a mount's work.
 type mountFlags struct {
 	bucketFlags
-	stateDir, filter, sizeLimit, cacheSize, snapshot, onHeld, host, prefetch string
+	stateDir, filter, sizeLimit, cacheSize, snapshot, onHeld, host, prefetch, encryption string
 
 	interval, patience, lease time.Duration
 	readOnly, singleHost      bool
@@ -47,6 +49,7 @@ func (f *mountFlags) add(cmd *cobra.Command) *cobra.Command {
 	flags.StringVar(&f.prefetch, "prefetch", "0", "background download: at most this `SIZE` a second, 0 for no bound, off for none")
 	flags.StringVar(&f.onHeld, "on-second-host", "fail", "what to do while another host has the profile: fail, wait or readonly")
 	flags.StringVar(&f.host, "host", "", "this host's `NAME` in messages to others (default: the hostname)")
+	flags.StringVar(&f.encryption, "encryption", "", "of a profile that is new: none, client or sse-c (default: that of the storage provider in --config, or none)")
 	flags.DurationVar(&f.interval, "sync-interval", time.Minute, "time between saves")
 	flags.DurationVar(&f.patience, "patience", time.Minute, "how long reads, and the last save, wait for a store that is away")
 	flags.DurationVar(&f.lease, "lease", time.Minute, "how long others wait for a host that is silent")
@@ -216,7 +219,7 @@ func (f *mountFlags) read(url, dir string) (s fleet.Settings, err error) {
 	s = fleet.Settings{
 		URL: at.String(), Dir: dir, StateDir: cfg.StateDir, RunDir: session.DefaultRunDir, Host: f.host,
 		Access:       accessTo(cfg, storage),
-		Encryption:   fleet.Encryption{Mode: storage.Encryption, MasterKeyFile: storage.MasterKeyFile},
+		Encryption:   fleet.Encryption{Mode: cmp.Or(f.encryption, storage.Encryption), MasterKeyFile: cmp.Or(f.masterKey, storage.MasterKeyFile)},
 		OnSecondHost: f.onHeld, SingleHost: f.singleHost, Interval: f.interval, Patience: f.patience, Lease: f.lease,
 		Filter: f.filter, UID: f.uid, GID: f.gid, LogLevel: f.level(cfg), LogFormat: cfg.LogFormat,
 	}
@@ -251,6 +254,8 @@ func (f *mountFlags) check(s *fleet.Settings) (err error) {
 		return errors.New("--snapshot goes with --read-only; valise restore brings files of a snapshot back")
 	case onHeld != session.Fail && onHeld != session.Wait && onHeld != session.ReadOnly:
 		return fmt.Errorf("--on-second-host %q is none of fail, wait, readonly", f.onHeld)
+	case !slices.Contains([]string{"", "none", "client", "sse-c"}, f.encryption):
+		return fmt.Errorf("--encryption %q is none of none, client, sse-c", f.encryption)
 	case f.interval < time.Second || f.patience < time.Second || f.lease < 5*time.Second:
 		return errors.New("--sync-interval and --patience take at least 1s, --lease at least 5s")
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,18 +10,21 @@ import (
 	"github.com/spf13/cobra"
 
 	"valise/config"
+	"valise/fleet"
 	"valise/store"
 	"valise/store/s3"
 )
 
 // bucketFlags say how to reach a profile on S3.
 type bucketFlags struct {
-	config string
-	debug  bool
+	config    string
+	masterKey string
+	debug     bool
 }
 
 func (f *bucketFlags) add(cmd *cobra.Command) *cobra.Command {
 	cmd.Flags().StringVar(&f.config, "config", "", "take the credentials and state_dir of this configuration `FILE`, not the AWS environment's")
+	cmd.Flags().StringVar(&f.masterKey, "master-key-file", "", "`FILE` of the master keys of encrypted profiles (default: that of the storage provider in --config)")
 	cmd.Flags().BoolVar(&f.debug, "debug", false, "log each retry of a request")
 	return cmd
 }
@@ -55,12 +59,16 @@ func (f *bucketFlags) repo(ctx context.Context, url string) (*store.Repo, *confi
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w (%w)", err, errUsage)
 	}
-	log := logger(f.level(cfg), cfg.LogFormat)
-	bucket, err := openBucket(ctx, at.String(), accessTo(cfg, storageOf(cfg, at.String())), log)
+	log, storage := logger(f.level(cfg), cfg.LogFormat), storageOf(cfg, at.String())
+	keys, err := encryption(fleet.Encryption{MasterKeyFile: cmp.Or(f.masterKey, storage.MasterKeyFile)})
 	if err != nil {
 		return nil, nil, err
 	}
-	repo, err := store.Open(ctx, store.Config{Bucket: bucket, Log: log})
+	bucket, err := openBucket(ctx, at.String(), accessTo(cfg, storage), log)
+	if err != nil {
+		return nil, nil, err
+	}
+	repo, err := store.Open(ctx, store.Config{Bucket: bucket, Log: log, Encryption: keys})
 	if errors.Is(err, store.ErrNoProfile) {
 		return nil, nil, fmt.Errorf("%s: %w; valise mount and valise import make one", at, err)
 	}

@@ -16,6 +16,7 @@ import (
 	"valise/layer"
 	"valise/profile"
 	"valise/session"
+	"valise/store"
 	"valise/store/s3"
 )
 
@@ -150,8 +151,30 @@ func openSession(ctx context.Context, s fleet.Settings) (session.Config, error) 
 	if s.Skeleton != "" {
 		cfg.Populate = func(dir string) error { return copySkeleton(s.Skeleton, dir, int(s.UID), int(s.GID)) }
 	}
+	if cfg.Encryption, err = encryption(s.Encryption); err != nil {
+		return cfg, err
+	}
 	cfg.Bucket, err = openBucket(ctx, s.URL, s.Access, log)
 	return cfg, err
+}
+
+// encryption reads the master keys.
+func encryption(e fleet.Encryption) (store.Encryption, error) {
+	out := store.Encryption{Mode: store.EncryptionMode(e.Mode)}
+	if e.Mode == "none" {
+		out.Mode = store.EncryptNone
+	}
+	if e.MasterKeyFile == "" {
+		return out, nil
+	}
+	data, err := os.ReadFile(e.MasterKeyFile)
+	if err != nil {
+		return out, fmt.Errorf("read the master keys: %w", err)
+	}
+	if out.Keys, err = store.ParseMasterKeys(data); err != nil {
+		return out, fmt.Errorf("%s: %w", e.MasterKeyFile, err)
+	}
+	return out, nil
 }
 
 // copySkeleton copies a directory into one that is new and gives all of it to an owner.

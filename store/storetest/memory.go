@@ -22,9 +22,40 @@ type Memory struct {
 	objects map[store.Key]object
 }
 
+// object keeps the key that it was stored with, nil for none, as SSE-C does.
 type object struct {
 	body     []byte
 	modified time.Time
+	own      *[32]byte
+}
+
+// keyedMemory is the Memory with a customer key.
+type keyedMemory struct {
+	*Memory
+	own [32]byte
+}
+
+// WithCustomerKey implements store.CustomerKeyed.
+func (m *Memory) WithCustomerKey(key [32]byte) store.Bucket { return &keyedMemory{m, key} }
+
+// Put implements store.Bucket.
+func (k *keyedMemory) Put(ctx context.Context, key store.Key, body []byte) error {
+	return k.put(ctx, "put", key, body, false, &k.own)
+}
+
+// Create implements store.Bucket.
+func (k *keyedMemory) Create(ctx context.Context, key store.Key, body []byte) error {
+	return k.put(ctx, "create", key, body, true, &k.own)
+}
+
+// Get implements store.Bucket.
+func (k *keyedMemory) Get(ctx context.Context, key store.Key) ([]byte, error) {
+	return k.get(ctx, key, &k.own)
+}
+
+// GetRange implements store.Bucket.
+func (k *keyedMemory) GetRange(ctx context.Context, key store.Key, offset int64, p []byte) error {
+	return k.getRange(ctx, key, offset, p, &k.own)
 }
 
 var _ store.Bucket = (*Memory)(nil)
@@ -39,15 +70,15 @@ func (m *Memory) now() time.Time {
 
 // Put implements store.Bucket.
 func (m *Memory) Put(ctx context.Context, key store.Key, body []byte) error {
-	return m.put(ctx, "put", key, body, false)
+	return m.put(ctx, "put", key, body, false, nil)
 }
 
 // Create implements store.Bucket.
 func (m *Memory) Create(ctx context.Context, key store.Key, body []byte) error {
-	return m.put(ctx, "create", key, body, true)
+	return m.put(ctx, "create", key, body, true, nil)
 }
 
-func (m *Memory) put(ctx context.Context, op string, key store.Key, body []byte, fresh bool) error {
+func (m *Memory) put(ctx context.Context, op string, key store.Key, body []byte, fresh bool, own *[32]byte) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s %s: %w", op, key, err)
 	}
@@ -66,13 +97,15 @@ func (m *Memory) put(ctx context.Context, op string, key store.Key, body []byte,
 	if m.objects == nil {
 		m.objects = map[store.Key]object{}
 	}
-	m.objects[key] = object{bytes.Clone(body), m.now()}
+	m.objects[key] = object{bytes.Clone(body), m.now(), own}
 	return nil
 }
 
 // Get implements store.Bucket.
-func (m *Memory) Get(ctx context.Context, key store.Key) ([]byte, error) {
-	body, err := m.body(ctx, key)
+func (m *Memory) Get(ctx context.Context, key store.Key) ([]byte, error) { return m.get(ctx, key, nil) }
+
+func (m *Memory) get(ctx context.Context, key store.Key, own *[32]byte) ([]byte, error) {
+	body, err := m.body(ctx, key, own)
 	if err != nil {
 		return nil, err
 	}
@@ -81,13 +114,17 @@ func (m *Memory) Get(ctx context.Context, key store.Key) ([]byte, error) {
 
 // GetRange implements store.Bucket.
 func (m *Memory) GetRange(ctx context.Context, key store.Key, offset int64, p []byte) error {
+	return m.getRange(ctx, key, offset, p, nil)
+}
+
+func (m *Memory) getRange(ctx context.Context, key store.Key, offset int64, p []byte, own *[32]byte) error {
 	if offset < 0 {
 		return fmt.Errorf("get %s: offset %d", key, offset)
 	}
 	if len(p) == 0 {
 		return ctx.Err()
 	}
-	body, err := m.body(ctx, key)
+	body, err := m.body(ctx, key, own)
 	if err != nil {
 		return err
 	}
@@ -100,7 +137,7 @@ func (m *Memory) GetRange(ctx context.Context, key store.Key, offset int64, p []
 }
 
 // body is that of the object: it is replaced as a whole and never written to.
-func (m *Memory) body(ctx context.Context, key store.Key) ([]byte, error) {
+func (m *Memory) body(ctx context.Context, key store.Key, own *[32]byte) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("get %s: %w", key, err)
 	}
@@ -109,6 +146,9 @@ func (m *Memory) body(ctx context.Context, key store.Key) ([]byte, error) {
 	o, ok := m.objects[key]
 	if !ok {
 		return nil, fmt.Errorf("get %s: %w", key, store.ErrNotExist)
+	}
+	if (o.own == nil) != (own == nil) || own != nil && *own != *o.own {
+		return nil, fmt.Errorf("get %s: the customer key does not fit: %w", key, store.ErrDenied)
 	}
 	return o.body, nil
 }
