@@ -95,10 +95,12 @@ func (c *checker) provider(key, name string, t providerTable) {
 		Provider:   name,
 		Encryption: c.choice(key+".encryption", t.Encryption, "none", "sse-c", "client"),
 		SizeLimit:  c.size(key+".storage_limit", t.StorageLimit),
-		Enforce:    c.choice(key+".limit_action", t.LimitAction, "warn", "enforce") == "enforce",
 		Filter:     c.filter(key+".filter", t.Filter),
 
 		MasterKeyFile: c.absolute(key+".master_key_file", t.MasterKeyFile, ""),
+	}
+	if c.choice(key+".limit_action", t.LimitAction, "warn", "enforce") == "enforce" {
+		c.fault(key+".limit_action", "limits can't be enforced in this version of valise: take \"warn\", with which nothing over the limit is saved")
 	}
 	if t.LogLevel.set {
 		level := logLevels[c.choice(key+".log_level", t.LogLevel, "info", "debug", "warning", "error")]

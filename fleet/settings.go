@@ -43,7 +43,6 @@ type Settings struct {
 	Lease        time.Duration `json:"lease"`
 	Filter       string        `json:"filter"`
 	SizeLimit    int64         `json:"size_limit,omitempty"` // bytes
-	Enforce      bool          `json:"enforce,omitempty"`    // no space is left at the limit
 	CacheSize    int64         `json:"cache_size"`           // bytes
 	Prefetch     int64         `json:"prefetch"`             // bytes a second
 

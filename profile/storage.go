@@ -26,7 +26,6 @@ type Storage struct {
 	Filter       string // what is not saved
 	SizeLimit    int64  // bytes, 0 = no limit
 	OnSecondHost string // fail, wait, readonly
-	Enforce      bool   // there is no space left at the limit
 	LogLevel     *slog.Level
 }
 

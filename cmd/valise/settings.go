@@ -76,7 +76,7 @@ func driverSettings(cfg *config.Config, host string) func(*profile.Workspace, id
 			Encryption:   fleet.Encryption{Mode: w.Storage.Encryption, MasterKeyFile: w.Storage.MasterKeyFile},
 			OnSecondHost: w.Storage.OnSecondHost, SingleHost: cfg.S3.SingleHost,
 			Interval: cfg.S3.SyncInterval, Patience: cfg.S3.Patience, LastSave: lastSave, Lease: cfg.S3.Lease,
-			Filter: w.Storage.Filter, SizeLimit: w.Storage.SizeLimit, Enforce: w.Storage.Enforce,
+			Filter: w.Storage.Filter, SizeLimit: w.Storage.SizeLimit,
 			CacheSize: cfg.S3.CacheSize, Prefetch: cfg.S3.Prefetch,
 			UID: uint32(w.UID), GID: uint32(w.GID), Mode: uint32(w.Mode), Skeleton: w.Skeleton,
 			LogLevel: level, LogFormat: cfg.LogFormat,
