@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"reflect"
 	"sync"
 	"time"
 
@@ -35,10 +36,11 @@ type Fleet struct {
 func New(cfg Config) *Fleet { return &Fleet{cfg: cfg, failed: map[string]failure{}} }
 
 // Mount mounts the profile at s.Dir, by the process that serves it there already or by a
-// new one. An error is what that process said.
-func (f *Fleet) Mount(ctx context.Context, s Settings) error {
+// new one. One that serves it with other settings goes on only if it is in use. An error is
+// what the process said.
+func (f *Fleet) Mount(ctx context.Context, s Settings, inUse bool) error {
 	s.StateDir, s.RunDir, s.Cgroups = f.cfg.StateDir, f.cfg.RunDir, f.cfg.Cgroups
-	running, err := f.resume(ctx, s)
+	running, err := f.resume(ctx, s, inUse)
 	if err != nil || running {
 		return err
 	}
@@ -51,6 +53,12 @@ func (f *Fleet) Mount(ctx context.Context, s Settings) error {
 		}
 	}
 	return f.start(ctx, s)
+}
+
+// fits reports whether the process of the profile was started with the settings s.
+func (f *Fleet) fits(s Settings) bool {
+	last, err := f.Last(s.URL)
+	return err == nil && reflect.DeepEqual(last, s)
 }
 
 // migrate runs the process that makes a profile from its source. It goes on after ctx has
@@ -76,7 +84,7 @@ func (f *Fleet) migrating(ctx context.Context, s Settings) error {
 
 // resume goes on with the process that serves the profile at s.Dir. It has one that is
 // ending leave the rest to the next.
-func (f *Fleet) resume(ctx context.Context, s Settings) (running bool, err error) {
+func (f *Fleet) resume(ctx context.Context, s Settings, inUse bool) (running bool, err error) {
 	locked, err := session.Locked(f.cfg.StateDir, s.URL)
 	if err != nil {
 		return false, err
@@ -98,8 +106,12 @@ func (f *Fleet) resume(ctx context.Context, s Settings) (running bool, err error
 		case ctx.Err() != nil:
 			return false, fmt.Errorf("the process that serves %s does not answer: %w", s.URL, ctx.Err())
 		case err != nil: // it has just ended
-		case st.State == session.StateMounted:
+		case st.State == session.StateMounted && (inUse || f.fits(s)):
 			return true, c.Resume(ctx)
+		case st.State == session.StateMounted:
+			if err := c.End(ctx); err != nil {
+				return false, err
+			}
 		case st.State == session.StateMigrating:
 		case !yielded:
 			yielded = true

@@ -73,7 +73,8 @@ func (d *Driver) attachRemote(ctx context.Context, p place, at string) error {
 	if err := d.sourceUnused(settings); err != nil {
 		return fmt.Errorf("%s: %w", p, err)
 	}
-	if err := d.cfg.Fleet.Mount(ctx, settings); err != nil {
+	inUse := len(d.referencesTo(func(b backing) bool { return b == p.backing() })) > 0
+	if err := d.cfg.Fleet.Mount(ctx, settings, inUse); err != nil {
 		return fmt.Errorf("%s: %w", p, err)
 	}
 	st, err := d.cfg.Fleet.Status(ctx, at)
@@ -197,7 +198,7 @@ func (d *Driver) revive(b backing) error {
 		return err
 	}
 	settings.Dir = at
-	return d.cfg.Fleet.Mount(ctx, settings)
+	return d.cfg.Fleet.Mount(ctx, settings, true)
 }
 
 // look asks how the profiles on S3 among the backings are, all at once.

@@ -60,7 +60,7 @@ install_bench() {
 
 install_tests() {
     install
-    "$top/scripts/apt.sh" git sqlite3 chromium
+    "$top/scripts/apt.sh" git sqlite3 chromium s3fs
 }
 
 # running DIR is the PID of its MinIO: a stale file may hold the number of anything.

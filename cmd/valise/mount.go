@@ -165,6 +165,8 @@ func (f *mountFlags) work(ctx context.Context, args []string) error {
 	notify(daemon.SdNotifyReady)
 	debug.FreeOSMemory()
 	s.Run(ctx)
+	// Who sends a signal wants the process to end.
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(cfg.Patience, s.Yield) })()
 	err = s.Close(context.WithoutCancel(ctx))
 	stop()
 	return errors.Join(err, <-served, s.Clean())
