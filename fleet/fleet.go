@@ -36,8 +36,8 @@ type Fleet struct {
 func New(cfg Config) *Fleet { return &Fleet{cfg: cfg, failed: map[string]failure{}} }
 
 // Mount mounts the profile at s.Dir, by the process that serves it there already or by a
-// new one. One that serves it with other settings goes on only if it is in use. An error is
-// what the process said.
+// new one. One that serves it with other settings, read-only, or without the lease goes on
+// only if it is in use. An error is what the process said.
 func (f *Fleet) Mount(ctx context.Context, s Settings, inUse bool) error {
 	s.StateDir, s.RunDir, s.Cgroups = f.cfg.StateDir, f.cfg.RunDir, f.cfg.Cgroups
 	running, err := f.resume(ctx, s, inUse)
@@ -106,7 +106,7 @@ func (f *Fleet) resume(ctx context.Context, s Settings, inUse bool) (running boo
 		case ctx.Err() != nil:
 			return false, fmt.Errorf("the process that serves %s does not answer: %w", s.URL, ctx.Err())
 		case err != nil: // it has just ended
-		case st.State == session.StateMounted && (inUse || f.fits(s)):
+		case st.State == session.StateMounted && (inUse || f.fits(s) && !st.Conflict && !st.ReadOnly):
 			return true, c.Resume(ctx)
 		case st.State == session.StateMounted:
 			if err := c.End(ctx); err != nil {

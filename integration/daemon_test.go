@@ -18,7 +18,7 @@ import (
 func newEngine(t *testing.T) engine {
 	t.Helper()
 	first := theEngine(t)
-	e := engine{kind: first.kind, dir: tempDir(t, first)}
+	e := engine{kind: first.kind, dir: tempDir(t, first), flags: []string{"--live-restore"}}
 	t.Cleanup(func() {
 		command{t: t, name: script(t, "engine.sh"), args: []string{"stop", e.dir}}.must()
 	})
@@ -30,20 +30,26 @@ func newEngine(t *testing.T) engine {
 // start starts the engine, anew after it was killed. Containers live on without it.
 func (e *engine) start(t *testing.T) {
 	t.Helper()
-	e.host = command{t: t, name: script(t, "engine.sh"), args: []string{"start", e.kind, e.dir, "--", "--live-restore"}}.must()
+	e.host = command{t: t, name: script(t, "engine.sh"), args: append([]string{"start", e.kind, e.dir, "--"}, e.flags...)}.must()
 }
 
 // kill ends dockerd as a crash does.
 func (e *engine) kill(t *testing.T) {
 	t.Helper()
+	e.end(t, unix.SIGKILL)
+}
+
+// end ends dockerd by a signal and waits for its end.
+func (e *engine) end(t *testing.T, signal unix.Signal) {
+	t.Helper()
 	pid, err := strconv.Atoi(strings.TrimSpace(read(t, filepath.Join(e.dir, "docker.pid"))))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+	if err := unix.Kill(pid, signal); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "dockerd ends", 10*time.Second, func() error {
+	eventually(t, "dockerd ends", 60*time.Second, func() error {
 		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		if err == nil && !strings.Contains(string(data), ") Z ") {
 			return fmt.Errorf("%d is there", pid)

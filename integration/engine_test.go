@@ -21,6 +21,8 @@ type engine struct {
 	kind string // debian | current
 	host string // DOCKER_HOST
 	dir  string // its directory, and ours for what tests make
+
+	flags []string // of dockerd, of one that a test has to itself
 }
 
 // environment returns what scripts/test.sh said.

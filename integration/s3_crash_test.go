@@ -315,3 +315,46 @@ func TestS3PowerCut(t *testing.T) {
 		})
 	}
 }
+
+// dockerd dies or restarts, with live-restore under sessions that go on, and without it
+// with sessions that it ends and starts again.
+func TestS3DaemonRestarts(t *testing.T) {
+	t.Parallel()
+	store := newStore(t)
+	for _, f := range []form{plain, managed} {
+		t.Run(string(f), func(t *testing.T) {
+			e := newEngine(t)
+			r := newRig(t, e, f, onS3(store, ""))
+			digest := r.stored("alice")
+			worker := r.worker("alice")
+			volume := r.volumeAt(worker, home)
+			for i, signal := range []unix.Signal{unix.SIGKILL, unix.SIGTERM} {
+				e.end(t, signal)
+				e.start(t)
+				r.awaitHealth()
+				r.goesOn(worker, fmt.Sprintf("again-%d", i))
+				equal(t, "what lies on S3", r.in(worker, "cat many/* big | md5sum"), digest)
+				r.awaitStatus(volume, "mounts", "1")
+			}
+			equal(t, "a second session", r.shell("alice", "tail -n 1 held").must(), "again-1")
+			r.end(worker)
+			r.awaitSaved()
+
+			e.flags = nil
+			e.end(t, unix.SIGTERM)
+			e.start(t)
+			r.awaitHealth()
+			session := r.session("alice", "--restart", "always")
+			r.in(session, "echo written >notes")
+			e.end(t, unix.SIGTERM)
+			e.start(t)
+			r.awaitHealth()
+			eventually(t, "the session runs again", 60*time.Second, func() error {
+				return wantText(r.direct("inspect", "-f", "{{.State.Running}}", session).run().stdout, "true\n")
+			})
+			equal(t, "its home", r.in(session, "cat notes; cat many/* big | md5sum"), "written\n"+digest)
+			r.end(session)
+			r.awaitSaved()
+		})
+	}
+}
