@@ -4,7 +4,7 @@ FUZZTIME ?= 10s
 # What scripts/plugin.sh takes; the rest of its variables pass as they are.
 export PLUGIN_NAME PLUGIN_DIR PROFILES CONFIG STATE RUN FORCE
 
-.PHONY: help build plugin plugin-install plugin-remove demo test fuzz bench-proxy bench-s3 engine clean
+.PHONY: help build plugin plugin-install plugin-remove demo demo-s3 test fuzz bench-proxy bench-s3 engine clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
@@ -24,6 +24,9 @@ plugin-remove: ## remove it; profiles and state stay
 
 demo: ## show it all at work, in a minute, and clean up
 	scripts/demo.sh
+
+demo-s3: ## the same with homes on S3, handed over between two hosts
+	scripts/demo-s3.sh
 
 test: ## every test: unit, S3 mounts, then integration on Debian's engine and a current one
 	@unformatted=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')); \

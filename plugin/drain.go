@@ -20,6 +20,10 @@ func (d *Driver) Drain(ctx context.Context, told func(fleet.Drained)) error {
 		return err
 	}
 	d.draining.Store(true)
+	// What lingers for a next session has none.
+	if err := d.dropStrayMounts(ctx); err != nil {
+		return err
+	}
 	ours := func(st session.Status) bool { return st.Dir == "" || filepath.Dir(st.Dir) == d.cfg.MountDir }
 	return d.cfg.Fleet.Drain(ctx, ours, told)
 }

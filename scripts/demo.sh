@@ -14,8 +14,7 @@ top=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 cd "$top"
 plugin=valise-demo image=valise-demo/desktop session=valise-demo-session
 
-die() { echo "demo: $*" >&2; exit 1; }
-say() { echo "== $*"; }
+. scripts/demo-lib.sh
 
 # engine prints the address of the engine that is there, if managed plugins run
 # on it and it sees this host's directories.
@@ -136,23 +135,6 @@ until [ -S "$dir/docker.sock" ]; do
 done
 export DOCKER_HOST="unix://$dir/docker.sock" VALISE_ADMIN="unix://$dir/run/valise/admin.sock"
 PATH=$top/build:$PATH
-
-# show TEXT COMMAND says what comes, then runs the command as a user would. Its output
-# and exit code are looked at by the checks behind it.
-number=0
-show() {
-    number=$((number + 1))
-    claim=$1 command=$2
-    printf '\n%s. %s\n   $ %s\n' $number "$1" "$2"
-    code=0
-    sh -c "$2" >"$dir/out" 2>&1 </dev/null || code=$?
-    if [ -s "$dir/out" ]; then sed 's/^/   /' "$dir/out"; else echo "   (no output)"; fi
-}
-wrong() { die "this is not so: $claim ($*)"; }
-succeeds() { [ $code = 0 ] || wrong "exit code $code"; }
-fails() { [ $code != 0 ] || wrong "the command succeeded"; }
-prints() { grep -qF -- "$1" "$dir/out" || wrong "\"$1\" is missing in the output"; }
-silent() { [ ! -s "$dir/out" ] || wrong "there is output"; }
 
 cat <<EOT
 
