@@ -5,10 +5,16 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"valise/store"
 	"valise/store/storetest"
@@ -262,3 +268,95 @@ func FuzzParseMasterKeys(f *testing.F) {
 		}
 	})
 }
+
+// golden is a profile as the first version that encrypts wrote it: every later one reads it.
+type golden struct {
+	MasterKeys string               `json:"master_keys"`
+	Objects    map[store.Key][]byte `json:"objects"`
+}
+
+const goldenContent = "what was written then can be read for ever"
+
+func TestGoldenEncryptedProfile(t *testing.T) {
+	for _, mode := range []store.EncryptionMode{store.EncryptClient, store.EncryptSSEC} {
+		t.Run(string(mode), func(t *testing.T) {
+			path := filepath.Join("testdata", "encrypted-"+string(mode)+".json")
+			if *update {
+				writeGolden(t, mode, path)
+			}
+			data, err := os.ReadFile(path)
+			var g golden
+			if err == nil {
+				err = json.Unmarshal(data, &g)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			keys, err := store.ParseMasterKeys([]byte(g.MasterKeys))
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := &anyKey{}
+			for key, body := range g.Objects {
+				if err := b.Put(t.Context(), key, body); err != nil {
+					t.Fatal(err)
+				}
+			}
+			got, err := headOf(t, store.Config{Bucket: b, Now: clock, Encryption: store.Encryption{Keys: keys}})
+			if diff := cmp.Diff(files{"file": goldenContent}, got); diff != "" || err != nil {
+				t.Errorf("%v (-want +got):\n%s", err, diff)
+			}
+			if want := g.Objects["customer-key"]; mode == store.EncryptSSEC && !bytes.Equal(b.key[:], want) {
+				t.Error("the customer key is derived otherwise than then")
+			}
+		})
+	}
+}
+
+// anyKey notes the customer key and does nothing with it.
+type anyKey struct {
+	storetest.Memory
+	key [32]byte
+}
+
+func (a *anyKey) WithCustomerKey(key [32]byte) store.Bucket {
+	a.key = key
+	return &a.Memory
+}
+
+var update = flag.Bool("update", false, "write the golden profiles anew, which no released version may need")
+
+func writeGolden(t *testing.T, mode store.EncryptionMode, path string) {
+	t.Helper()
+	keys, file := masterKeys(t, "golden")
+	b := &anyKey{}
+	r, err := store.OpenOrCreate(t.Context(), store.Config{Bucket: b, Now: clock, Encryption: store.Encryption{Mode: mode, Keys: keys}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	m := mustBegin(t, r, "a")
+	m.files = files{"file": goldenContent}
+	m.mustSave(t)
+	g := golden{MasterKeys: file, Objects: map[store.Key][]byte{}}
+	for _, key := range listed(t, b) {
+		if g.Objects[key], err = b.Get(t.Context(), key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if mode == store.EncryptSSEC {
+		g.Objects["customer-key"] = b.key[:]
+	}
+	data, err := json.MarshalIndent(g, "", "  ")
+	if err == nil {
+		err = os.MkdirAll(filepath.Dir(path), 0o755)
+	}
+	if err == nil {
+		err = os.WriteFile(path, append(data, '\n'), 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func listed(t *testing.T, b store.Bucket) []store.Key { return keys(t, b, "") }
