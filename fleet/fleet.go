@@ -39,7 +39,7 @@ func New(cfg Config) *Fleet { return &Fleet{cfg: cfg, failed: map[string]failure
 // new one. One that serves it with other settings, read-only, or without the lease goes on
 // only if it is in use. An error is what the process said.
 func (f *Fleet) Mount(ctx context.Context, s Settings, inUse bool) error {
-	s.StateDir, s.RunDir, s.Cgroups = f.cfg.StateDir, f.cfg.RunDir, f.cfg.Cgroups
+	s.StateDir, s.RunDir, s.Cgroups, s.LogSocket = f.cfg.StateDir, f.cfg.RunDir, f.cfg.Cgroups, f.cfg.logSocket()
 	running, err := f.resume(ctx, s, inUse)
 	if err != nil || running {
 		return err

@@ -100,6 +100,15 @@ func (f *Fleet) run(args ...string) (p *started, stop func(), err error) {
 	cmd := exec.Command(f.cfg.Program, args...)
 	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+address.Name)
 	cmd.Stderr, cmd.Stdout = os.Stderr, os.Stderr
+	if f.cfg.logSocket() != "" {
+		crash, err := f.cfg.crashLog()
+		if err != nil {
+			stop()
+			return nil, nil, err
+		}
+		defer crash.Close()
+		cmd.Stderr, cmd.Stdout = crash, crash
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		stop()

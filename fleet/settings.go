@@ -53,6 +53,7 @@ type Settings struct {
 
 	LogLevel  slog.Level `json:"log_level"`
 	LogFormat string     `json:"log_format,omitempty"` // text, json
+	LogSocket string     `json:"log_socket,omitempty"` // of the driver, "" is standard error
 }
 
 // Access is how a bucket is reached.
@@ -85,6 +86,8 @@ type Source struct {
 	Directory *Directory `json:"directory,omitempty"`
 	URL       string     `json:"url,omitempty"`
 	Access    Access     `json:"access,omitzero"`
+
+	MasterKeyFile string `json:"master_key_file,omitempty"` // of an encrypted profile
 }
 
 // Directory is one below a root.

@@ -100,9 +100,7 @@ func TestS3MigrationKilled(t *testing.T) {
 			return err
 		})
 		killProcess(t, pid)
-		if o := <-ended; o.code == 0 {
-			t.Log("the migration was faster than the kill")
-		}
+		<-ended // it fails, or has begun anew by itself: the driver mounts ahead of the container
 		equal(t, "the home", r.shell("alice", "ls | wc -l; md5sum big | cut -c1-8; cat f1999").must(), "2001\n"+zeros60+"\n1999")
 		r.awaitSaved()
 	})

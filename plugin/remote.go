@@ -29,6 +29,8 @@ const (
 	// remoteInterval is how often mounts whose process has died, and what such left
 	// unsaved, are looked for.
 	remoteInterval = 10 * time.Second
+	// anticipateTime is how long the mounting ahead of a container may take.
+	anticipateTime = 10 * time.Second
 	// statusTime is how long a process may take to say how it is.
 	statusTime = time.Second
 )
@@ -91,6 +93,34 @@ func (d *Driver) attachRemote(ctx context.Context, p place, at string) error {
 		return nil
 	}
 	return d.arrange(ctx, p, at)
+}
+
+// anticipate mounts a profile for which the proxy has just asked whether that is possible:
+// while Docker makes the container, S3 is asked what there is to know. If the container
+// does not come, the mount goes again.
+func (d *Driver) anticipate(p place) {
+	if p.remote.OnSecondHost == string(session.Wait) {
+		return // it could wait for long, with the lock that the container's own mount needs
+	}
+	ctx, cancel := context.WithTimeout(d.ctx, anticipateTime)
+	defer cancel()
+	b := p.backing()
+	unlock, err := d.locks.lock(ctx, b.Path)
+	if err != nil {
+		return
+	}
+	if len(d.referencesTo(func(o backing) bool { return o == b })) == 0 {
+		err = d.attachRemote(ctx, p, d.mountpoint(b))
+	}
+	unlock()
+	if err != nil {
+		d.cfg.Log.Debug("mount ahead of a container", "path", b.Path, "error", err) // its own mount will tell
+	}
+	d.later(d.cfg.Linger, func() {
+		if err := d.detachLocked(d.ctx, b); err != nil {
+			d.cfg.Log.Error("unmount", "path", b.Path, "error", err)
+		}
+	})
 }
 
 // sourceUnused refuses to make a profile from a directory that containers write to.

@@ -56,6 +56,9 @@ func (d *Driver) create(ctx context.Context, req *proto.CreateRequest) error {
 	if err != nil {
 		return err
 	}
+	if spec.Control == volume.Check && p.remote != nil {
+		d.later(0, func() { d.anticipate(p) })
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if spec.Control != "" {

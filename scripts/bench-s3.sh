@@ -1,14 +1,16 @@
 #!/bin/sh
 # What a profile on S3 costs: valise, rclone mount, s3fs and a plain directory side
-# by side, with MinIO 20 ms away.
+# by side, with MinIO 20 ms away; and what a session with one costs, beside one with a
+# profile in a directory.
 #
 #   scripts/bench-s3.sh [--json FILE]
 #
 # ROWS='untar find'     only some: untar-large untar read first find grep append
-#                       unchanged memory mount
+#                       unchanged memory mount, and with Docker: login logout hundred
 # PEERS='rclone s3fs'   what valise is compared with. Most of the time is theirs:
 #                       with both it is over an hour, s3fs needs half of that for
 #                       two rows; PEERS= measures valise alone in minutes
+# ENGINE=debian         the kind of scripts/engine.sh for these; or current
 # RUNS=3                runs of what is short; the median counts
 # CORPORA=DIR           keep the trees that are read and written there, and use
 #                       those that are there; else they are made anew
@@ -57,7 +59,9 @@ clean() {
     trap '' INT TERM HUP PIPE
     [ -z "$bench" ] || { kill "$bench" && wait "$bench"; } 2>/dev/null
     scripts/s3.sh stop "$dir/minio"
+    scripts/engine.sh stop "$dir/work/engine"
     for pid in $(left); do kill -KILL "$pid" 2>/dev/null; done
+    [ -z "$bench" ] || rm -f "/run/docker/plugins/valise-bench-$bench-"*.sock
     awk -v below="$dir/" 'index($5, below) == 1 { print $5 }' /proc/self/mountinfo | tac |
         while read -r target; do umount -l "$target"; done
     rm -rf --one-file-system "$dir"
@@ -86,7 +90,7 @@ mount -o loop "$dir/ext4" "$dir/work"
 
 "$dir/bench" -work "$dir/work" -corpora "${CORPORA:-$dir/corpora}" -bin build/s3/bin -valise "$dir/valise" \
     -endpoint "$S3_ENDPOINT" -data "$dir/minio/data" -runs "${RUNS:-3}" -rows "${ROWS:-}" \
-    -peers "${PEERS-rclone s3fs}" -json "$json" &
+    -peers "${PEERS-rclone s3fs}" -engine "${ENGINE:-debian}" -json "$json" &
 bench=$!
 wait $bench || { code=$?; bench=; exit $code; }
 bench=

@@ -1,7 +1,8 @@
 # shellcheck shell=sh
 # What scripts/demo.sh and scripts/demo-s3.sh have in common: they source it from the
 # top of the repository. It takes plugin and image, the names of what they make in an
-# engine, and dir, a directory of their own.
+# engine. Its begin sets dir, a directory of their own; who sources it has clean.
+: "${plugin:?}" "${image:?}"
 
 die() { echo "demo: $*" >&2; exit 1; }
 say() { echo "== $*"; }
@@ -51,7 +52,7 @@ start_proxy() {
     tries=50
     until [ -S "$2" ]; do
         tries=$((tries - 1))
-        [ $tries -gt 0 ] && kill -0 $proxy 2>/dev/null || die "the proxy does not come up"
+        { [ $tries -gt 0 ] && kill -0 $proxy 2>/dev/null; } || die "the proxy does not come up"
         sleep 0.1
     done
 }

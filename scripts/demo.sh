@@ -14,6 +14,7 @@ top=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 cd "$top"
 plugin=valise-demo image=valise-demo/desktop session=valise-demo-session
 
+# shellcheck source=scripts/demo-lib.sh
 . scripts/demo-lib.sh
 
 # engine prints the address of the engine that is there, if managed plugins run
@@ -32,21 +33,13 @@ engine() {
     echo "$address"
 }
 
-# sweep takes out of the engine what the demo put there.
-sweep() {
-    docker ps -aq --filter "ancestor=$image" | xargs -r docker rm -f &&
-        docker volume ls -q --filter "driver=$plugin:latest" | xargs -r docker volume rm &&
-        PLUGIN_NAME=$plugin scripts/plugin.sh remove &&
-        { [ -z "$(docker image ls -q "$image")" ] || docker image rm "$image"; }
-}
-
 dir='' host='' proxy=''
 clean() {
     code=$?
     set +e
     trap '' INT TERM HUP PIPE
     [ -n "$dir" ] || exit $code
-    [ $code != 1 ] || [ ! -s "$dir/proxy.log" ] || { echo "demo: the proxy's log ends:"; tail -n 5 "$dir/proxy.log"; } >&2
+    complain "$dir/proxy.log"
     say cleaning up
     [ -z "$proxy" ] || { kill "$proxy" && wait "$proxy"; } 2>/dev/null
     if [ -n "$host" ]; then
@@ -55,17 +48,10 @@ clean() {
         sweep >/dev/null 2>&1 || { sleep 2; sweep >/dev/null; } || code=1
     fi
     [ ! -d "$dir/engine" ] || scripts/engine.sh stop "$dir/engine" || code=1
-    rm -rf --one-file-system "$dir"
-    exit $code
+    finish $code
 }
 
-[ "$(id -u)" = 0 ] || die "run it as root: it makes directories for other users"
-trap clean EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
-trap 'exit 141' PIPE
-dir=$(mktemp -d /tmp/valise-demo.XXXX)
-chmod 755 "$dir"
+begin
 
 if address=$(engine 2>/dev/null); then
     say "using the Docker Engine at $address"
@@ -86,7 +72,7 @@ export DOCKER_HOST="$address"
 host=$address # from now on it is cleaned up
 
 say "building, and installing the managed plugin $plugin"
-make --no-print-directory plugin >"$dir/log" 2>&1 || { cat "$dir/log" >&2; die "make plugin"; }
+make_plugin
 scripts/image.sh "$host" $image
 
 # Paths below roots and workspaces are the plugin's, which sees profiles as /mnt;
@@ -122,17 +108,10 @@ bind = "/engineering"
 bind = "/ledger"
 required = false
 EOT
-build/valise config check "$dir/config/config.toml" >"$dir/log" || { cat "$dir/log" >&2; die "valise config check"; }
+checked "$dir/config/config.toml"
 PLUGIN_NAME=$plugin PROFILES=$dir/profiles CONFIG=$dir/config STATE=$dir/state RUN=$dir/run \
     scripts/plugin.sh install >"$dir/log"
-build/valise proxy --config "$dir/config/config.toml" 2>"$dir/proxy.log" &
-proxy=$!
-tries=50
-until [ -S "$dir/docker.sock" ]; do
-    tries=$((tries - 1))
-    [ $tries -gt 0 ] && kill -0 $proxy 2>/dev/null || die "the proxy does not come up"
-    sleep 0.1
-done
+start_proxy "$dir/config/config.toml" "$dir/docker.sock" "$dir/proxy.log"
 export DOCKER_HOST="unix://$dir/docker.sock" VALISE_ADMIN="unix://$dir/run/valise/admin.sock"
 PATH=$top/build:$PATH
 

@@ -3,17 +3,19 @@
 # versions, built by Go into build/s3/bin, with nothing of the host changed.
 #
 #   scripts/s3.sh install [tests|bench]
-#   scripts/s3.sh start   DIR
+#   scripts/s3.sh start   DIR [tls]
 #   scripts/s3.sh stop    DIR
 #
 # install  minio, versitygw and toxiproxy-server; the tests start them themselves
 # tests    also the programs that the tests run on a mount: git, sqlite3, chromium
 # bench    also rclone, and Debian's s3fs, to compare with
 #
-# start runs MinIO with its data in DIR, on a free port of the loopback interface
-# and without TLS, and prints what the shell and the profile's URL need:
+# start runs MinIO with its data in DIR, on a free port of the loopback interface, and
+# prints what the shell and the profile's URL need:
 #
 #   eval "$(scripts/s3.sh start DIR)"
+#
+# With tls it speaks TLS, with a certificate of its own that AWS_CA_BUNDLE names.
 #
 # After a kill -9 of MinIO, start on the same DIR goes on with what it held. stop
 # leaves nothing of it behind.
@@ -100,7 +102,16 @@ address() {
 }
 
 # ready ADDRESS: it answers.
-ready() { curl -fs --max-time 5 -o /dev/null "http://$1/minio/health/ready" 2>/dev/null; }
+ready() { curl -fsk --max-time 5 -o /dev/null "$protocol://$1/minio/health/ready" 2>/dev/null; }
+
+# certify DIR makes a certificate for the loopback address.
+certify() {
+    command -v openssl >/dev/null || die "openssl is missing"
+    mkdir -p "$1"
+    [ -s "$1/public.crt" ] || openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 \
+        -subj /CN=minio -addext subjectAltName=IP:127.0.0.1 \
+        -keyout "$1/private.key" -out "$1/public.crt" >"$1/log" 2>&1 || { cat "$1/log" >&2; die "openssl req"; }
+}
 
 start() {
     [ -x "$bin/minio" ] || die "$bin/minio is missing: run $0 install"
@@ -109,12 +120,17 @@ start() {
     dir=$(cd "$1" && pwd -P)
     ! running "$dir" >/dev/null || die "$dir: already running"
     rm -f "$dir/minio.pid"
+    protocol=http # MinIO's, unless there is a certificate
+    if [ $# = 2 ]; then
+        protocol=https
+        certify "$dir/certs"
+    fi
     if [ ! -s "$dir/secret" ]; then
         (umask 077 && od -An -N20 -tx1 /dev/urandom | tr -d ' \n' >"$dir/secret")
     fi
     HOME=$dir MINIO_ROOT_USER=valise MINIO_ROOT_PASSWORD=$(cat "$dir/secret") \
         MINIO_BROWSER=off MINIO_UPDATE=off setsid "$bin/minio" server --quiet \
-        --address 127.0.0.1:0 "$dir/data" >>"$dir/minio.log" 2>&1 </dev/null &
+        --certs-dir "$dir/certs" --address 127.0.0.1:0 "$dir/data" >>"$dir/minio.log" 2>&1 </dev/null &
     started=$!
     echo $started >"$dir/minio.pid"
     tries=300
@@ -129,8 +145,9 @@ start() {
     cat <<END
 export AWS_ACCESS_KEY_ID=valise
 export AWS_SECRET_ACCESS_KEY=$(cat "$dir/secret")
-export S3_ENDPOINT=http://$at
+export S3_ENDPOINT=$protocol://$at
 END
+    [ $protocol = http ] || echo "export AWS_CA_BUNDLE=$dir/certs/public.crt"
 }
 
 stop() {
@@ -141,7 +158,7 @@ stop() {
         finish "$pid" 10 || kill -KILL "$pid" 2>/dev/null || :
         finish "$pid" 5 || die "$dir: minio $pid does not end"
     fi
-    rm -rf "$dir/data" "$dir/.minio"
+    rm -rf "$dir/data" "$dir/.minio" "$dir/certs"
     rm -f "$dir/minio.pid" "$dir/minio.log" "$dir/secret"
     rmdir "$dir" 2>/dev/null || :
 }
@@ -152,6 +169,7 @@ install,1) install ;;
 'install tests,2') install_tests ;;
 'install bench,2') install_bench ;;
 start\ ?*,2) start "$2" ;;
+'start '?*' tls,3') start "$2" tls ;;
 stop\ ?*,2) stop "$2" ;;
 *) usage ;;
 esac

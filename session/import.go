@@ -48,7 +48,7 @@ func exclusively(ctx context.Context, cfg Config, claimant string, do func(conte
 		return err
 	}
 	defer repo.Close()
-	lease, err := repo.Acquire(ctx, store.Claim{Host: cfg.Host, Mount: claimant, TTL: cfg.Lease})
+	lease, err := acquireDrained(ctx, repo, store.Claim{Host: cfg.Host, Mount: claimant, TTL: cfg.Lease})
 	if err != nil {
 		return err
 	}
@@ -71,6 +71,22 @@ func exclusively(ctx context.Context, cfg Config, claimant string, do func(conte
 	}()
 	defer func() { stop(); <-kept }()
 	return do(work, repo, lease, head)
+}
+
+// acquireDrained takes the lease, and waits for a host that is only saving what is left.
+func acquireDrained(ctx context.Context, repo *store.Repo, c store.Claim) (*store.Lease, error) {
+	for {
+		lease, err := repo.Acquire(ctx, c)
+		var held *store.HeldError
+		if err == nil || !errors.As(err, &held) || held.State != store.LeaseDraining {
+			return lease, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, held
+		case <-time.After(pollTime(held)):
+		}
+	}
 }
 
 // importTree makes what is in dir the successor of the snapshot head.

@@ -122,12 +122,20 @@ func (s *Session) start() {
 	}
 	if s.cfg.Prefetch >= 0 {
 		s.running.Go(func() {
+			select { // the first programs of a login come first
+			case <-time.After(prefetchAfter):
+			case <-s.work.Done():
+				return
+			}
 			if err := fusefs.Prefetch(s.work, s.base, s.packs, s.log); err != nil && s.work.Err() == nil {
 				s.log.Info("background prefetch has ended early", "url", s.cfg.URL, "error", err)
 			}
 		})
 	}
 }
+
+// prefetchAfter is how long after the mount the background prefetch begins.
+const prefetchAfter = time.Second
 
 // Run keeps the session until ctx ends, Unmount is asked for, or somebody unmounts the
 // lower for good. It does not close it.

@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // EncryptionMode is how the content of a profile is kept on the store.
@@ -52,7 +53,7 @@ type wrapped struct {
 
 // wrap seals a data key with the master key. It belongs to one profile and mode.
 func (m MasterKey) wrap(id string, mode EncryptionMode, key [keySize]byte) *wrapped {
-	s := newSealer(m.key)
+	s := newSealer(m.key())
 	return &wrapped{Mode: mode, Name: m.Name, Key: s.seal(wrapContext(id, mode), key[:])}
 }
 
@@ -72,7 +73,7 @@ func (w *wrapped) unwrap(id string, keys MasterKeys) (key [keySize]byte, err err
 	case !ok:
 		return key, fmt.Errorf("it is encrypted, and %w: add the key %q to the master key file", ErrNoKey, w.Name)
 	}
-	raw, err := newSealer(master.key).open(wrapContext(id, w.Mode), w.Key)
+	raw, err := newSealer(master.key()).open(wrapContext(id, w.Mode), w.Key)
 	if err != nil || len(raw) != keySize {
 		return key, fmt.Errorf("%w: the key %q of the master key file is another one than that it was encrypted with, or valise.json was changed", ErrWrongKey, w.Name)
 	}
@@ -154,12 +155,47 @@ func (r *Repo) unlock() error {
 		return err
 	}
 	if w.Mode == EncryptSSEC {
-		r.bucket, err = withCustomerKey(r.plain, subkey(key, r.profile.ID, "sse-c"))
+		keyed, err := withCustomerKey(r.plain, subkey(key, r.profile.ID, "sse-c"))
+		r.bucket = bothBuckets{Bucket: keyed, plain: r.plain}
 		return err
 	}
 	r.sealer = newSealer(subkey(key, r.profile.ID, "client"))
 	r.coder.sealer = r.sealer
 	return nil
+}
+
+// bothBuckets is the Bucket of a profile with SSE-C. Leases go without the key, as
+// valise.json does: who purges a profile takes its lease and need not open it.
+type bothBuckets struct {
+	Bucket // with the customer key
+	plain  Bucket
+}
+
+func (b bothBuckets) of(key Key) Bucket {
+	if key == keyProfile || strings.HasPrefix(string(key), string(prefixLease)) {
+		return b.plain
+	}
+	return b.Bucket
+}
+
+// Put implements Bucket.
+func (b bothBuckets) Put(ctx context.Context, key Key, body []byte) error {
+	return b.of(key).Put(ctx, key, body)
+}
+
+// Create implements Bucket.
+func (b bothBuckets) Create(ctx context.Context, key Key, body []byte) error {
+	return b.of(key).Create(ctx, key, body)
+}
+
+// Get implements Bucket.
+func (b bothBuckets) Get(ctx context.Context, key Key) ([]byte, error) {
+	return b.of(key).Get(ctx, key)
+}
+
+// GetRange implements Bucket.
+func (b bothBuckets) GetRange(ctx context.Context, key Key, offset int64, p []byte) error {
+	return b.of(key).GetRange(ctx, key, offset, p)
 }
 
 func withCustomerKey(b Bucket, key [keySize]byte) (Bucket, error) {
@@ -222,7 +258,7 @@ func probeSSEC(ctx context.Context, b Bucket, key [keySize]byte) error {
 // Rekey wraps a profile's data key anew with the first of the master keys, and reports
 // whether it was wrapped with another one. It rewrites valise.json and nothing else. The
 // former key must stay in the file until Rekey has found nothing to do: a host that makes
-// its first mount of a new profile at this moment may write the former state once more.
+// the first mount of a new profile in the same moment (see probe) may undo it.
 func Rekey(ctx context.Context, cfg Config) (changed bool, err error) {
 	r, err := Open(ctx, cfg)
 	if err != nil {

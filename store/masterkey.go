@@ -14,7 +14,7 @@ import (
 // MasterKey is an operator's key, which wraps the data keys of profiles.
 type MasterKey struct {
 	Name string
-	key  [keySize]byte
+	key  func() [keySize]byte // fmt shows no more of it than an address
 }
 
 // MasterKeys are those of one file: the first wraps, all unwrap.
@@ -67,8 +67,9 @@ func parseMasterKey(fields []string) (k MasterKey, err error) {
 	if len(raw) != keySize {
 		return k, fmt.Errorf("key %q has %d bytes, want %d", k.Name, len(raw), keySize)
 	}
-	copy(k.key[:], raw)
-	if k.key == [keySize]byte{} {
+	key := [keySize]byte(raw)
+	k.key = func() [keySize]byte { return key }
+	if key == [keySize]byte{} {
 		return k, fmt.Errorf("key %q is all zeros", k.Name)
 	}
 	return k, nil
@@ -76,9 +77,6 @@ func parseMasterKey(fields []string) (k MasterKey, err error) {
 
 // String names the key and does not show it.
 func (k MasterKey) String() string { return "master key " + k.Name }
-
-// GoString is String.
-func (k MasterKey) GoString() string { return k.String() }
 
 func (k MasterKeys) find(name string) (MasterKey, bool) {
 	i := slices.IndexFunc(k, func(o MasterKey) bool { return o.Name == name })

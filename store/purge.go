@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -18,7 +19,7 @@ type PurgeResult struct {
 // purgeOrder is that of deleting: a purge that is cut off leaves an empty profile or one
 // that is damaged and known to be, but never one that looks whole and is not; and nobody
 // can take the lease before the end.
-var purgeOrder = []Key{prefixSnapshots, prefixConflicts, prefixPins, prefixMarks, prefixIndex, prefixPacks, keyProfile, prefixLease}
+var purgeOrder = []Key{prefixSnapshots, prefixConflicts, prefixPins, prefixMarks, prefixIndex, prefixPacks, keyProbe, keyProfile, prefixLease}
 
 // deletesAtOnce is how many requests of a purge are under way.
 const deletesAtOnce = 16
@@ -109,7 +110,8 @@ func (r *Repo) purgePrefix(ctx context.Context, lease *Lease, prefix Key) error 
 // ours reports whether a key is one that a profile has.
 func ours(key Key) bool {
 	for _, prefix := range purgeOrder {
-		if key == keyProfile || prefix != keyProfile && len(key) > len(prefix) && key[:len(prefix)] == prefix {
+		folder := strings.HasSuffix(string(prefix), "/")
+		if key == prefix && !folder || folder && len(key) > len(prefix) && strings.HasPrefix(string(key), string(prefix)) {
 			return true
 		}
 	}

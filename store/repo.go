@@ -38,6 +38,7 @@ type Repo struct {
 	coder   *Coder
 	profile profile
 	present present
+	newest  newest
 }
 
 // profile is the body of valise.json.
@@ -60,6 +61,20 @@ func (p profile) seal() ([]byte, error) {
 		return seal(formatEncrypted, p)
 	}
 	return seal(formatProfile, p)
+}
+
+func (p *profile) unseal(data []byte) error {
+	err := unseal(keyProfile, formatProfile, data, p)
+	if err != nil && unseal(keyProfile, formatEncrypted, data, p) == nil {
+		return nil
+	}
+	return err
+}
+
+// Exists reports whether there is a profile in the bucket.
+func Exists(ctx context.Context, b Bucket) (bool, error) {
+	page, err := b.List(ctx, keyProfile, "", 1)
+	return err == nil && len(page.Objects) > 0 && page.Objects[0].Key == keyProfile, err
 }
 
 // Errors of Open.
@@ -158,11 +173,7 @@ func (r *Repo) absent(ctx context.Context, err error) error {
 }
 
 func (r *Repo) read(data []byte) error {
-	err := unseal(keyProfile, formatProfile, data, &r.profile)
-	if err != nil && unseal(keyProfile, formatEncrypted, data, &r.profile) == nil {
-		err = nil
-	}
-	if err != nil {
+	if err := r.profile.unseal(data); err != nil {
 		return fmt.Errorf("open profile: %w", err)
 	}
 	if r.profile.BlockSize != BlockSize {
@@ -176,11 +187,12 @@ func (r *Repo) read(data []byte) error {
 
 // create writes valise.json. That another host was faster is no error.
 func create(ctx context.Context, cfg Config) error {
-	others, err := cfg.Bucket.List(ctx, "", "", 1)
+	others, err := cfg.Bucket.List(ctx, "", "", 2)
 	if err != nil {
 		return fmt.Errorf("create profile: %w", err)
 	}
-	if len(others.Objects) > 0 && others.Objects[0].Key != keyProbe { // which a crash has left
+	others.Objects = slices.DeleteFunc(others.Objects, func(o Object) bool { return o.Key == keyProbe }) // of a crash
+	if len(others.Objects) > 0 {
 		// They are the profile's if another host has just made it.
 		page, err := cfg.Bucket.List(ctx, keyProfile, "", 1)
 		if err != nil {
@@ -217,6 +229,13 @@ func (r *Repo) probe(ctx context.Context) error {
 	case err == nil:
 		return ErrNotConditional
 	case !errors.Is(err, ErrExist):
+		return err
+	}
+	// Its key may have been wrapped anew meanwhile.
+	if body, err = r.plain.Get(ctx, keyProfile); err != nil {
+		return err
+	}
+	if err := r.profile.unseal(body); err != nil {
 		return err
 	}
 	r.profile.Conditional = true

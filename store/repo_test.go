@@ -191,7 +191,7 @@ func TestRequestsOfASave(t *testing.T) {
 		// No pack, and the head to be read.
 		{"further", func() *mount { return first }, 6},
 		// The packs and indexes of the base are looked for, once.
-		{"of the next mount", second, 8},
+		{"of the next mount", second, 7},
 	} {
 		a := tt.mount()
 		before := m.Traffic()

@@ -101,6 +101,25 @@ func (r *Repo) Head(ctx context.Context) (Snapshot, error) {
 // sight is when something was seen, by the store's clock.
 type sight struct{ modified, now time.Time }
 
+// newest is the snapshot that head has read last. What lies under a key never changes.
+type newest struct {
+	mu       sync.Mutex // guards the rest
+	key      Key
+	snapshot Snapshot
+}
+
+func (n *newest) of(key Key) (Snapshot, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.snapshot, n.key == key
+}
+
+func (n *newest) set(key Key, s Snapshot) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.key, n.snapshot = key, s
+}
+
 func (r *Repo) head(ctx context.Context) (Snapshot, sight, error) {
 	for slow := (retry{}); ; {
 		page, err := r.bucket.List(ctx, prefixSnapshots, "", 1)
@@ -112,7 +131,13 @@ func (r *Repo) head(ctx context.Context) (Snapshot, sight, error) {
 			return Snapshot{}, at, ErrNoSnapshot
 		}
 		at.modified = page.Objects[0].Modified
+		if s, ok := r.newest.of(page.Objects[0].Key); ok {
+			return s, at, nil
+		}
 		s, err := r.snapshot(ctx, page.Objects[0].Key)
+		if err == nil {
+			r.newest.set(page.Objects[0].Key, s)
+		}
 		if !errors.Is(err, ErrNotExist) {
 			return s, at, err
 		}

@@ -181,6 +181,10 @@ func (b *bench) endRow(orderly bool) error {
 			errs = append(errs, b.discard(m))
 		}
 	}
+	for _, h := range b.hosts {
+		errs = append(errs, h.close())
+	}
+	b.hosts = nil
 	for _, dir := range b.trash {
 		errs = append(errs, os.RemoveAll(dir))
 	}

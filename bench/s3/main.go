@@ -35,6 +35,9 @@ var rows = []struct {
 	{"unchanged", (*bench).unchanged},
 	{"memory", (*bench).memory},
 	{"mount", (*bench).mount},
+	{"login", (*bench).login},
+	{"logout", (*bench).logout},
+	{"hundred", (*bench).hundred},
 }
 
 // bench is one run of the benchmark.
@@ -62,6 +65,9 @@ type bench struct {
 	corpora map[string]*corpus
 	seeds   map[string]string
 	mounts  []*mount
+	kind    string // of the engine
+	engine  string // its address, "" if it does not run
+	hosts   []*host
 	trash   []string // directories to remove at the end of the row
 	made    int
 	row     string
@@ -81,6 +87,7 @@ func main() {
 	flag.IntVar(&b.runs, "runs", 3, "`N` runs of what is short, whose median counts; 1 of what is long")
 	flag.StringVar(&only, "rows", "", "`ROWS` to measure, all of them if empty: "+rowNames())
 	flag.StringVar(&peers, "peers", "rclone s3fs", "`PEERS` to compare with")
+	flag.StringVar(&b.kind, "engine", "debian", "`KIND` of the Docker Engine, of those of scripts/engine.sh")
 	flag.StringVar(&name, "json", "", "`FILE` for the raw values")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -121,6 +128,7 @@ func (b *bench) run(ctx context.Context, only, peers []string, name string) (err
 		return err
 	}
 	b.report.Latency = ms(b.latency)
+	defer func() { err = errors.Join(err, b.stopEngine()) }()
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx)) // longer than any mount
 	defer b.servers.Wait()
 	defer stop()

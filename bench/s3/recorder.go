@@ -83,8 +83,12 @@ func (r *recorder) during(from, until time.Time) []request {
 			out = append(out, q)
 		}
 	}
-	slices.SortFunc(out, func(a, b request) int { return a.start.Compare(b.start) })
-	return out
+	return sorted(out)
+}
+
+func sorted(requests []request) []request {
+	slices.SortFunc(requests, func(a, b request) int { return a.start.Compare(b.start) })
+	return requests
 }
 
 // chain is the longest row of requests each of which began only after the answer to the

@@ -79,7 +79,11 @@ func (s *source) objects(ctx context.Context, staging string, told func(session.
 		return "", nil, err
 	}
 	defer bucket.Close()
-	repo, err := store.Open(ctx, store.Config{Bucket: bucket, Log: s.log})
+	keys, err := encryption(fleet.Encryption{MasterKeyFile: from.MasterKeyFile})
+	if err != nil {
+		return "", nil, err
+	}
+	repo, err := store.Open(ctx, store.Config{Bucket: bucket, Log: s.log, Encryption: keys})
 	switch {
 	case err == nil:
 		defer repo.Close()

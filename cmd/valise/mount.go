@@ -114,7 +114,8 @@ func notify(state string) { _, _ = daemon.SdNotify(false, state) } // nobody may
 
 // supervise runs the process that serves the mount, and another one if it dies.
 func (f *mountFlags) supervise(ctx context.Context, args []string) error {
-	if _, err := f.session(ctx, args); err != nil {
+	log, err := f.ready(ctx, args)
+	if err != nil {
 		return err // said once, before anything is started
 	}
 	self, err := os.Executable()
@@ -122,7 +123,7 @@ func (f *mountFlags) supervise(ctx context.Context, args []string) error {
 		return err
 	}
 	code, err := supervise.Run(ctx, supervise.Config{
-		Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Log: log,
 		Command: func() *exec.Cmd {
 			cmd := exec.Command(self, os.Args[1:]...)
 			cmd.Env = append(os.Environ(), workerEnv+"=1")
@@ -134,6 +135,19 @@ func (f *mountFlags) supervise(ctx context.Context, args []string) error {
 		return exitCode(code)
 	}
 	return err
+}
+
+// ready checks what was said by hand; the driver has checked its settings.
+func (f *mountFlags) ready(ctx context.Context, args []string) (*slog.Logger, error) {
+	if f.settingsFile == "" {
+		cfg, err := f.session(ctx, args)
+		return cfg.Log, err
+	}
+	s, err := fleet.ReadSettings(f.settingsFile)
+	if err == nil {
+		err = enterCgroups(s.Cgroups)
+	}
+	return loggerTo(s.LogWriter(), s.LogLevel, s.LogFormat), err
 }
 
 // work serves the mount.

@@ -65,10 +65,16 @@ func runPlugin(ctx context.Context, path string, managed bool) error {
 	if err != nil {
 		return err
 	}
+	mounts := fleet.New(fleet.Config{
+		StateDir: places.stateDir, RunDir: places.runDir, Program: program, Cgroups: places.cgroups, Log: log, Session: openSession,
+	})
+	if err := mounts.Relay(); err != nil {
+		return err
+	}
 	driver, err := plugin.New(plugin.Config{
 		StateDir: filepath.Join(places.stateDir, "plugin"), MountDir: places.mountDir,
 		UsageInterval: cfg.Plugin.UsageInterval, HostProcess: hostProcess(), Log: log,
-		Fleet: fleet.New(fleet.Config{StateDir: places.stateDir, RunDir: places.runDir, Program: program, Cgroups: places.cgroups, Log: log, Session: openSession}),
+		Fleet: mounts,
 	})
 	if err != nil {
 		return err

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"path"
-	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -121,24 +119,31 @@ func (f *bucketFlags) rekey(ctx context.Context, url string, told func(rekeyed, 
 
 // profilesBelow finds the profiles at and below a place.
 func (f *bucketFlags) profilesBelow(ctx context.Context, cfg *config.Config, at s3.Location, access fleet.Access) ([]s3.Location, error) {
-	b, err := openBucket(ctx, at.String(), access, logger(f.level(cfg), cfg.LogFormat))
-	if err != nil {
-		return nil, err
-	}
-	defer b.Close()
+	log := logger(f.level(cfg), cfg.LogFormat)
 	var found []s3.Location
-	for todo := []string{at.Prefix}; len(todo) > 0; todo = todo[1:] {
-		names, err := b.Folders(ctx, todo[0])
+	for todo := []s3.Location{at}; len(todo) > 0; todo = todo[1:] {
+		b, err := openBucket(ctx, todo[0].String(), access, log)
 		if err != nil {
 			return nil, err
 		}
-		if slices.Contains(names, "lease") || slices.Contains(names, "packs") || slices.Contains(names, "snapshots") {
-			found = append(found, s3.Location{Bucket: at.Bucket, Endpoint: at.Endpoint, Prefix: todo[0]})
-			continue
+		here, err := store.Exists(ctx, b)
+		var names []string
+		if err == nil && !here {
+			names, err = b.Folders(ctx, todo[0].Prefix)
+		}
+		b.Close()
+		if err != nil {
+			return nil, err
+		}
+		if here {
+			found = append(found, todo[0])
 		}
 		for _, name := range names {
-			todo = append(todo, path.Join(todo[0], name)+"/")
+			todo = append(todo, s3.Location{Bucket: at.Bucket, Endpoint: at.Endpoint, Prefix: todo[0].Prefix + name + "/"})
 		}
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("there is no profile at or below %s", at)
 	}
 	return found, nil
 }

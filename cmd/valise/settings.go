@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -93,7 +94,8 @@ func sourceOf(cfg *config.Config, w *profile.Workspace, tokens identity.Tokens) 
 	if err != nil {
 		return nil, fmt.Errorf("migrate_from: %w", err)
 	}
-	return &fleet.Source{URL: url, Access: accessTo(cfg, w.Source)}, nil
+	// A former storage has its keys in the file of the new one.
+	return &fleet.Source{URL: url, Access: accessTo(cfg, w.Source), MasterKeyFile: w.Storage.MasterKeyFile}, nil
 }
 
 // lastSave is how long a process of the driver tries to save what a session has left. After
@@ -137,7 +139,7 @@ func openBucket(ctx context.Context, url string, a fleet.Access, log *slog.Logge
 
 // openSession turns settings into a session's.
 func openSession(ctx context.Context, s fleet.Settings) (session.Config, error) {
-	log := logger(s.LogLevel, s.LogFormat)
+	log := loggerTo(s.LogWriter(), s.LogLevel, s.LogFormat)
 	cfg := session.Config{
 		URL: s.URL, Dir: s.Dir, StateDir: s.StateDir, RunDir: s.RunDir, Host: s.Host, User: s.User, Workspace: s.Workspace,
 		OnHeld: session.OnHeld(s.OnSecondHost), SingleHost: s.SingleHost, Interval: s.Interval, Patience: s.Patience,
@@ -189,9 +191,13 @@ func copySkeleton(from, to string, uid, gid int) error {
 
 // logger writes to standard error.
 func logger(level slog.Level, format string) *slog.Logger {
+	return loggerTo(os.Stderr, level, format)
+}
+
+func loggerTo(out io.Writer, level slog.Level, format string) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
 	if format == "json" {
-		return slog.New(slog.NewJSONHandler(os.Stderr, options))
+		return slog.New(slog.NewJSONHandler(out, options))
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, options))
+	return slog.New(slog.NewTextHandler(out, options))
 }
