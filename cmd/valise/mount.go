@@ -192,7 +192,7 @@ func (f *mountFlags) finishGone(ctx context.Context, cfg session.Config) error {
 	if cfg.ReadOnly {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.LastSave)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cmp.Or(cfg.LastSave, cfg.Patience))
 	defer cancel()
 	_, err := session.Finish(ctx, cfg)
 	return err
