@@ -200,6 +200,8 @@ func (s *Session) Unmount(force bool) error {
 	}
 	if !s.ended {
 		s.ended = true
+		// Before the answer: who asks next must not take it for mounted.
+		s.setStatus(func(st *Status) { st.State = StateEnding })
 		close(s.ending)
 	}
 	return nil
