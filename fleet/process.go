@@ -115,16 +115,22 @@ func (f *Fleet) run(args ...string) (p *started, stop func(), err error) {
 		return nil, nil, fmt.Errorf("start %s: %w", f.cfg.Program, err)
 	}
 	p = &started{cmd: cmd, said: make(chan string, 64), done: make(chan struct{})}
+	heard := make(chan struct{}) // closed when all that it said is in said
 	go func() {
 		_ = cmd.Wait() // its state is looked at
+		// What it said stands before this in the socket.
+		if err := send(address, endOfWords); err == nil {
+			<-heard
+		}
 		close(p.done)
 	}()
 	go func() {
+		defer close(heard)
 		buf := make([]byte, 64<<10)
 		for {
 			n, err := socket.Read(buf)
-			if err != nil {
-				return // stopped
+			if err != nil || string(buf[:n]) == endOfWords {
+				return // stopped, or it has ended
 			}
 			select {
 			case p.said <- string(buf[:n]):
@@ -133,6 +139,19 @@ func (f *Fleet) run(args ...string) (p *started, stop func(), err error) {
 		}
 	}()
 	return p, stop, nil
+}
+
+// endOfWords is nothing of sd_notify(3).
+const endOfWords = "\x00"
+
+func send(to *net.UnixAddr, text string) error {
+	c, err := net.DialUnix("unixgram", nil, to)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_, err = c.Write([]byte(text))
+	return err
 }
 
 func isMountpoint(path string) (bool, error) {

@@ -64,10 +64,13 @@ show() {
     number=$((number + 1))
     claim=$1
     printf '\n%s. %s\n   $ %s\n' $number "$1" "$2"
-    code=0
+    code=0 began=$(date +%s%3N)
     sh -c "$2" >"$dir/out" 2>&1 </dev/null || code=$?
+    ended=$(date +%s%3N)
     if [ -s "$dir/out" ]; then sed 's/^/   /' "$dir/out"; else echo "   (no output)"; fi
 }
+# took says how long that was.
+took() { printf '   (%d.%d seconds)\n' $(((ended - began) / 1000)) $(((ended - began) % 1000 / 100)); }
 wrong() { die "this is not so: $claim ($*)"; }
 succeeds() { [ "$code" = 0 ] || wrong "exit code $code"; }
 fails() { [ "$code" != 0 ] || wrong "the command succeeded"; }

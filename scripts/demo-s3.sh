@@ -95,6 +95,14 @@ one_proxy=$proxy
 start_host two
 two_proxy=$proxy
 unset DOCKER_HOST
+# One with paths as this host has them.
+{
+    echo "state_dir = \"$dir/one/state/valise\""
+    sed "s|\"/etc/valise/|\"$dir/one/config/|" "$dir/one/config/config.toml"
+} >"$dir/operator.toml"
+export config="$dir/operator.toml"
+# It has to do without these.
+unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_CA_BUNDLE AWS_REGION
 export one="unix://$dir/one/docker.sock" two="unix://$dir/two/docker.sock" alice="$url/alice/"
 PATH=$top/build:$PATH
 
@@ -109,7 +117,9 @@ Homes lie on S3, Alice's is
 
    $ alice=$alice
 
-and the shell has the store's credentials in its environment.
+The store's credentials, for the operator's commands, are in the configuration
+
+   $ config=$config
 EOT
 run="run --rm -u user -l valise.user=alice" us=$image
 # What shall be the same on all hosts: every file's content, and all attributes.
@@ -130,6 +140,7 @@ sum=$(tail -n 1 "$dir/out")
 show "She logs in on the second at once. The first is just saving, it waits, and has it all." \
     "docker -H \$two $run $us sh -c '$digest; cat plan'"
 succeeds
+took
 prints "$sum"
 prints "Ship it on Friday."
 
@@ -148,7 +159,7 @@ succeeds
 grep -Eq 'desktop +alice +1 ' "$dir/out" || wrong "alice is missing, with one mount"
 
 # The port is in the name of its state, and no other store has it.
-serves="[m]ount --settings .*_${S3_ENDPOINT##*:}_desktop_alice-"
+serves="[m]ount --settings .*/homes_.*_${S3_ENDPOINT##*:}_desktop_alice-"
 show "The process that serves her home is killed. She notices nothing." \
     "kill -9 \$(pgrep -nf '$serves'); docker -H \$two exec work cat project/plan"
 succeeds
@@ -164,13 +175,13 @@ succeeds
 ! grep -q plan.txt "$dir/out" || wrong "plan.txt is there"
 
 show "Every save is a snapshot." \
-    "valise snapshots \$alice"
+    "valise snapshots --config \$config \$alice"
 succeeds
 prints host-one
 prints host-two
 
 show "The operator fetches the file from the first, ..." \
-    "valise restore --snapshot 1 --path project/plan.txt \$alice $dir/back && find $dir/back -type f"
+    "valise restore --config \$config --snapshot 1 --path project/plan.txt \$alice $dir/back && find $dir/back -type f"
 succeeds
 found=$(grep "^$dir/back/" "$dir/out") || wrong "no file was restored"
 
@@ -185,12 +196,12 @@ succeeds
 silent
 
 show "... What was there before is in the snapshot below the newest, ..." \
-    "valise snapshots \$alice"
+    "valise snapshots --config \$config \$alice"
 succeeds
 before=$(awk 'NR == 3 { print $1 }' "$dir/out")
 
 show "... which undoes the reset." \
-    "valise export --snapshot $before \$alice - | docker -H \$one $run -i $us tar -x"
+    "valise export --config \$config --snapshot $before \$alice - | docker -H \$one $run -i $us tar -x"
 succeeds
 
 show "It is all there again, on the second host as well." \
@@ -199,8 +210,13 @@ succeeds
 prints "Ship it on Friday."
 
 show "And the store is sound: everything that the snapshots need is there, and right." \
-    "valise check --read-data \$alice"
+    "valise check --config \$config --read-data \$alice"
 succeeds
 prints "everything is there"
+
+show "Before the hosts go, they are drained: nothing is mounted there, and all is saved." \
+    "valise drain --admin unix://$dir/one/run/valise/admin.sock &&
+     valise drain --admin unix://$dir/two/run/valise/admin.sock"
+succeeds
 
 printf '\nAll of this was checked as it ran.\n'
