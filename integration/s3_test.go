@@ -55,7 +55,7 @@ func (r *rig) s3Table() string {
 // awaitSaved waits until nothing of the rig's sessions is mounted or unsaved on this host.
 func (r *rig) awaitSaved() {
 	r.t.Helper()
-	eventually(r.t, "everything is saved", 40*time.Second, func() error {
+	eventually(r.t, "everything is saved", 2*time.Minute, func() error {
 		left, err := filepath.Glob(filepath.Join(r.dir, "lib/valise/s3/*/state.json"))
 		if err == nil && len(left) > 0 {
 			err = fmt.Errorf("unsaved: %v", left)
