@@ -44,8 +44,10 @@ func (f *Fleet) Mount(ctx context.Context, s Settings, inUse bool) error {
 	if err != nil || running {
 		return err
 	}
-	if err := s.save(); err != nil {
-		return fmt.Errorf("keep the settings of %s: %w", s.URL, err)
+	if !f.fits(s) {
+		if err := s.save(); err != nil {
+			return fmt.Errorf("keep the settings of %s: %w", s.URL, err)
+		}
 	}
 	if s.Source != nil && !session.Migrated(s.StateDir, s.URL) {
 		if err := f.migrate(ctx, s); err != nil {

@@ -99,9 +99,6 @@ func (d *Driver) attachRemote(ctx context.Context, p place, at string) error {
 // while Docker makes the container, S3 is asked what there is to know. If the container
 // does not come, the mount goes again.
 func (d *Driver) anticipate(p place) {
-	if p.remote.OnSecondHost == string(session.Wait) {
-		return // it could wait for long, with the lock that the container's own mount needs
-	}
 	ctx, cancel := context.WithTimeout(d.ctx, anticipateTime)
 	defer cancel()
 	b := p.backing()

@@ -26,16 +26,19 @@ func (s *Session) Resume(ctx context.Context) {
 	}
 }
 
-// use tells other hosts, in the background, whether the profile is in use. Where the
-// store is away they learn it with the next renewal of the lease.
+// use tells other hosts, in the background, whether the profile is in use, if that is
+// news. Where the store is away they learn it with the next renewal of the lease.
 func (s *Session) use(ctx context.Context, inUse bool) {
-	if s.lost.Load() || s.work.Err() != nil {
+	if s.lost.Load() || s.work.Err() != nil || s.idle.Swap(!inUse) == !inUse {
 		return
 	}
 	s.running.Go(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Lease)
 		defer cancel()
 		defer context.AfterFunc(s.work, cancel)()
+		s.telling.Lock()
+		defer s.telling.Unlock()
+		inUse := !s.idle.Load() // as it is now: whoever comes last tells the last
 		tell := s.lease.Drain
 		if inUse {
 			tell = s.lease.Resume

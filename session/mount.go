@@ -270,7 +270,7 @@ func (s *Session) finish(ctx context.Context, quiet bool) error {
 		return err
 	}
 	if !s.lost.Load() {
-		if err := s.lease.Release(ctx); err != nil {
+		if err := s.giveBack(ctx); err != nil {
 			s.log.Warn("releasing the lease", "url", s.cfg.URL, "error", err)
 		}
 	}
@@ -278,6 +278,21 @@ func (s *Session) finish(ctx context.Context, quiet bool) error {
 		s.log.Warn("removing the pin", "url", s.cfg.URL, "error", err)
 	}
 	return s.home.drop(s.state)
+}
+
+// giveBack releases the lease, and keeps what makes the next mount on this host quick.
+func (s *Session) giveBack(ctx context.Context) error {
+	if err := s.lease.Release(ctx); err != nil {
+		return err
+	}
+	known, ok := s.lease.Known(s.state.Saved)
+	if !ok {
+		return nil
+	}
+	if err := s.home.remember(known, s.state.Base); err != nil {
+		return fmt.Errorf("remember what is there: %w", err)
+	}
+	return nil
 }
 
 // lastSave saves all there is, however often that takes, while it keeps the lease.

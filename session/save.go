@@ -142,6 +142,11 @@ func (s *Session) saveOnce(ctx context.Context, mode layer.Mode) (*layer.Scan, *
 	if err := s.home.save(s.state); err != nil {
 		return nil, nil, err
 	}
+	if !s.lost.Load() {
+		if err := s.home.keepTree(next, whole); err != nil {
+			s.log.Warn("keeping the tree of the newest snapshot", "url", s.cfg.URL, "error", err)
+		}
+	}
 	return scan, &next, nil
 }
 

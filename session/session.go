@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -121,6 +122,9 @@ type Session struct {
 	stop    context.CancelFunc
 	running sync.WaitGroup
 
+	telling sync.Mutex // is held while other hosts are told whether the profile is in use
+	idle    atomic.Bool
+
 	syncing sync.Mutex // syncing guards what a save uses: state, scanner, writer
 	state   state
 	scanner *layer.Scanner
@@ -188,8 +192,12 @@ func (s *Session) open(ctx context.Context) error {
 			return err
 		}
 	}
+	cfg := s.cfg.Store(s.meter)
+	if s.home != nil {
+		cfg.Ahead, cfg.Known = true, s.home.known()
+	}
 	err := s.persist(ctx, func() (err error) {
-		s.repo, err = open(ctx, s.cfg.Store(s.meter))
+		s.repo, err = open(ctx, cfg)
 		return err
 	})
 	if err != nil {
@@ -322,6 +330,9 @@ func (s *Session) fresh(ctx context.Context) error {
 	}
 	base := read.tree
 	if read.err != nil || read.head.Nonce != head.Nonce {
+		if base != nil {
+			base.Close()
+		}
 		if base, err = s.pinned(ctx, mount, head); err != nil {
 			return err
 		}
@@ -331,10 +342,8 @@ func (s *Session) fresh(ctx context.Context) error {
 	if head.Epoch != 0 {
 		populate = nil // it is not new
 	}
-	if err := s.home.begin(s.state, base, populate); err != nil {
-		return err
-	}
-	return s.mapBase()
+	s.base, err = s.home.begin(s.state, base, populate)
+	return err
 }
 
 // readAhead is a snapshot that was read before it was known to be the one wanted.
@@ -366,6 +375,11 @@ func (s *Session) pinned(ctx context.Context, mount string, head store.Snapshot)
 // tree reads a snapshot's tree, or makes that of an empty home.
 func (s *Session) tree(ctx context.Context, head store.Snapshot) (*tree.Tree, error) {
 	if head.Epoch != 0 {
+		if s.home != nil {
+			if t, ok := s.home.knownTree(head); ok {
+				return t, nil
+			}
+		}
 		return s.repo.Tree(ctx, head)
 	}
 	now := time.Now().UnixNano()
@@ -375,6 +389,22 @@ func (s *Session) tree(ctx context.Context, head store.Snapshot) (*tree.Tree, er
 
 func (s *Session) mapBase() (err error) {
 	s.base, err = tree.Map(s.home.file("base.tree"))
+	return err
+}
+
+// recoverBase maps the base of a mount that has ended, or reads it anew where a power cut
+// has left half of it.
+func (s *Session) recoverBase(ctx context.Context) error {
+	err := s.mapBase()
+	if err == nil || !errors.Is(err, tree.ErrCorrupt) && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	s.log.Warn("reading what a mount lay on again", "url", s.cfg.URL, "error", err)
+	base, err := s.tree(ctx, s.state.Base)
+	if err != nil {
+		return err
+	}
+	s.base, err = s.home.placeBase(s.state.Base, base)
 	return err
 }
 
@@ -390,7 +420,7 @@ func (s *Session) takeUp(ctx context.Context, old state) error {
 		return err
 	}
 	if s.base == nil {
-		if err := s.mapBase(); err != nil {
+		if err := s.recoverBase(ctx); err != nil {
 			return err
 		}
 	}

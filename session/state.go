@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -145,19 +144,36 @@ func (h *home) save(s state) error {
 	return durable.WriteJSON(h.file("state.json"), s)
 }
 
-// begin makes the directories of a new mount's upper, owned as the home is.
-func (h *home) begin(s state, base *tree.Tree, populate func(string) error) error {
-	err := durable.WriteFrom(h.file("base.tree"), func(w io.Writer) error {
-		_, err := w.Write(base.Bytes())
-		return err
-	})
+// begin makes the directories of a new mount's upper, owned as the home is. It returns the
+// base as it is on the disk.
+func (h *home) begin(s state, base *tree.Tree, populate func(string) error) (*tree.Tree, error) {
+	mapped, err := h.placeBase(s.Base, base)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := h.save(s); err != nil {
-		return err
+	if err = h.save(s); err == nil {
+		err = h.makeLayer(s.Mount, mapped, populate)
 	}
-	return h.makeLayer(s.Mount, base, populate)
+	if err != nil {
+		return nil, errors.Join(err, mapped.Close())
+	}
+	return mapped, nil
+}
+
+// placeBase makes base.tree from a tree that was read, or from a kept one that is mapped.
+// It need not be durable: a torn one shows by its checksum, and the store has it.
+func (h *home) placeBase(of store.Snapshot, base *tree.Tree) (*tree.Tree, error) {
+	err := os.Rename(h.headTree(of), h.file("base.tree"))
+	if err == nil {
+		return base, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if err := os.WriteFile(h.file("base.tree"), base.Bytes(), 0o600); err != nil {
+		return nil, err
+	}
+	return tree.Map(h.file("base.tree"))
 }
 
 // makeLayer makes what is missing of the upper's directories. The upper's own

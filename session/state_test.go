@@ -190,7 +190,9 @@ func TestMakeLayerKeepsTheUpper(t *testing.T) {
 
 func TestBegin(t *testing.T) {
 	h, base := newHome(t), newBase(t)
-	must(t, h.begin(example, base, nil))
+	mapped, err := h.begin(example, base, nil)
+	must(t, err)
+	defer mapped.Close()
 	checkRoot(t, h.layer("mount", "upper"), base)
 	if got, err := os.ReadFile(h.file("base.tree")); err != nil || !bytes.Equal(got, base.Bytes()) {
 		t.Errorf("base.tree: got %d bytes, %v, want those of the base", len(got), err)
@@ -203,7 +205,9 @@ func TestBegin(t *testing.T) {
 func TestDrop(t *testing.T) {
 	h, s := newHome(t), example
 	s.Complete = false
-	must(t, h.begin(s, newBase(t), nil))
+	base, err := h.begin(s, newBase(t), nil)
+	must(t, err)
+	defer base.Close()
 	must(t, os.WriteFile(h.layer("mount", "upper/file"), []byte("content"), 0o600))
 	must(t, h.makeLayer("other", newBase(t), nil))
 	all := []string{"base.tree", "layers", "lock", "state.json"}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,4 +15,24 @@ func bootTime() time.Duration {
 		panic(err) // it is there since Linux 2.6.39
 	}
 	return time.Duration(ts.Nano())
+}
+
+// storeClock is what the store's clock has shown last.
+type storeClock struct {
+	mu    sync.Mutex // guards the rest
+	shown time.Time
+	at    time.Duration // by the repo's clock
+}
+
+func (c *storeClock) set(shown time.Time, at time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.shown, c.at = shown, at
+}
+
+// latest is the latest time that it can show when the repo's clock shows now.
+func (c *storeClock) latest(now time.Duration) time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.shown.Add(now - c.at + 2*time.Second) // it shows whole seconds
 }

@@ -29,7 +29,7 @@ func (r *Repo) Commit(ctx context.Context, l *Lease, parent, s Snapshot, whole *
 }
 
 func (r *Repo) commit(ctx context.Context, l *Lease, parent, s Snapshot, names map[Key]bool) (Snapshot, error) {
-	if l.left() == 0 {
+	if l.Left() == 0 {
 		if err := l.again(ctx); err != nil {
 			return s, err
 		}

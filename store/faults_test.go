@@ -59,20 +59,29 @@ var operations = map[string]operation{
 		},
 		heads: []files{{}},
 	},
+	"open and mount": {
+		prepare: func(t *testing.T, plain *storetest.Memory, b store.Bucket) func(context.Context) error {
+			withOldHead(t, plain)
+			return func(ctx context.Context) error {
+				return openAndMount(ctx, t, store.Config{Bucket: b, Encryption: underTest, Ahead: true})
+			}
+		},
+		heads: []files{oldFiles},
+	},
+	"open and mount what is known": {
+		prepare: func(t *testing.T, plain *storetest.Memory, b store.Bucket) func(context.Context) error {
+			known := withKnownHead(t, plain)
+			return func(ctx context.Context) error {
+				return openAndMount(ctx, t, store.Config{Bucket: b, Encryption: underTest, Ahead: true, Known: &known})
+			}
+		},
+		heads: []files{oldFiles},
+	},
 	"mount": {
 		prepare: func(t *testing.T, plain *storetest.Memory, b store.Bucket) func(context.Context) error {
 			withOldHead(t, plain)
 			r := open(t, b)
-			return func(ctx context.Context) error {
-				m, err := begin(ctx, r, store.Claim{Host: "b", Mount: "b-mount"})
-				if err != nil {
-					return err
-				}
-				if diff := cmp.Diff(oldFiles, m.files); diff != "" {
-					t.Errorf("mounted, -want +got:\n%s", diff)
-				}
-				return nil
-			}
+			return func(ctx context.Context) error { return mountOldHead(ctx, t, r) }
 		},
 		heads: []files{oldFiles},
 	},
@@ -153,6 +162,45 @@ func withPrune(earlier, packs int) func(*testing.T, *storetest.Memory, store.Buc
 			return err
 		}
 	}
+}
+
+func openAndMount(ctx context.Context, t *testing.T, cfg store.Config) error {
+	r, err := store.OpenOrCreate(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if _, err := r.Head(ctx); err != nil {
+		return err
+	}
+	return mountOldHead(ctx, t, r)
+}
+
+func mountOldHead(ctx context.Context, t *testing.T, r *store.Repo) error {
+	m, err := begin(ctx, r, store.Claim{Host: "b", Mount: "b-mount"})
+	if err != nil {
+		return err
+	}
+	if diff := cmp.Diff(oldFiles, m.files); diff != "" {
+		t.Errorf("mounted, -want +got:\n%s", diff)
+	}
+	return nil
+}
+
+// withKnownHead is withOldHead with what the host may remember.
+func withKnownHead(t *testing.T, b store.Bucket) store.Known {
+	t.Helper()
+	m := mustBegin(t, open(t, b), "a")
+	m.files = oldFiles
+	m.mustSave(t)
+	if err := m.lease.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	known, ok := m.lease.Known(m.saved)
+	if !ok {
+		t.Fatal("nothing is known of a lease that was released")
+	}
+	return known
 }
 
 // withOldHead saves oldFiles on a host that is done then.

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -37,6 +38,9 @@ type leaseBody struct {
 	State LeaseState    `json:"state"`
 	TTL   time.Duration `json:"ttl_ns"`
 	Head  Key           `json:"head,omitempty"` // the newest snapshot that the holder knows
+
+	// Final, of a released lease: Head was found under this lease or committed under it.
+	Final bool `json:"final,omitempty"`
 }
 
 func leaseKey(epoch uint64) Key { return prefixLease + Key(fmt.Sprintf("%016x", math.MaxUint64-epoch)) }
@@ -63,11 +67,14 @@ func (e *HeldError) Error() string {
 type Lease struct {
 	repo *Repo
 
-	mu    sync.Mutex // mu guards the rest; it is held during requests, which it orders
-	body  leaseBody
-	until time.Duration // by the repo's clock: from here on others may take over
-	line  *Key          // the head as HeadUnder or Commit knew it last, "" for none
-	seen  time.Time     // the store's clock when HeadUnder looked
+	until atomic.Int64 // by the repo's clock, in ns: from here on others may take over
+
+	mu       sync.Mutex // mu guards the rest; it is held during requests, which it orders
+	body     leaseBody
+	before   seenLease // the epoch before the first that it took
+	line     *Key      // the head as HeadUnder or Commit knew it last, "" for none
+	seen     time.Time // the store's clock when HeadUnder looked
+	released time.Time // the latest that the store's clock can have shown at Release
 }
 
 // Claim says who asks for a lease.
@@ -84,15 +91,16 @@ func (r *Repo) Acquire(ctx context.Context, c Claim) (*Lease, error) {
 		c.TTL = DefaultLease
 	}
 	l := &Lease{repo: r, body: leaseBody{Host: c.Host, Mount: c.Mount, Nonce: NewID(), State: LeaseActive, TTL: c.TTL}}
-	for slow := (retry{}); ; {
-		last, err := r.lastLease(ctx)
+	look := r.leaseAhead
+	for slow := (retry{}); ; look = r.lastLease {
+		last, err := look(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("take the lease: %w", err)
 		}
 		if last.held() && last.Mount != c.Mount {
 			return nil, &HeldError{Host: last.Host, Mount: last.Mount, State: last.State, Left: last.left}
 		}
-		l.body.Head = last.Head
+		l.body.Head, l.before = last.Head, last
 		switch err := l.take(ctx, last.Epoch+1); {
 		case err == nil:
 			return l, nil
@@ -118,14 +126,16 @@ func (l *Lease) take(ctx context.Context, epoch uint64) error {
 	if err := l.repo.createOnce(ctx, leaseKey(epoch), data); err != nil {
 		return err
 	}
-	l.body, l.until = body, started+body.TTL
+	l.body = body
+	l.until.Store(int64(started + body.TTL))
 	return nil
 }
 
 // seenLease is a lease as found on the store.
 type seenLease struct {
 	leaseBody
-	left time.Duration
+	left     time.Duration
+	modified time.Time // by the store's clock
 }
 
 func (s seenLease) held() bool { return s.State != "" && s.State != LeaseReleased && s.left > 0 }
@@ -133,19 +143,28 @@ func (s seenLease) held() bool { return s.State != "" && s.State != LeaseRelease
 // lastLease returns the lease of the newest epoch; epoch 0 is the one before the first.
 func (r *Repo) lastLease(ctx context.Context) (seenLease, error) {
 	page, err := r.bucket.List(ctx, prefixLease, "", 1)
-	if err != nil || len(page.Objects) == 0 {
+	if err != nil {
 		return seenLease{}, err
+	}
+	r.clock.set(page.Now, r.now())
+	return readLease(ctx, r.bucket, page)
+}
+
+// readLease reads the newest lease of a listing.
+func readLease(ctx context.Context, b Bucket, page Listing) (seenLease, error) {
+	if len(page.Objects) == 0 {
+		return seenLease{}, nil
 	}
 	o := page.Objects[0]
 	epoch, err := epochOf(o.Key)
 	if err != nil {
 		return seenLease{}, err
 	}
-	data, err := r.get(ctx, o.Key)
+	data, err := get(ctx, b, o.Key)
 	if err != nil {
 		return seenLease{}, err
 	}
-	s := seenLease{}
+	s := seenLease{modified: o.Modified}
 	if err := unseal(o.Key, formatLease, data, &s.leaseBody); err != nil {
 		return seenLease{}, err
 	}
@@ -183,12 +202,8 @@ func (l *Lease) Epoch() uint64 {
 // Left is the time in which nobody else can have taken over, as far as clocks tell. At
 // 0 the holder must not rely on the lease before Renew has succeeded.
 func (l *Lease) Left() time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.left()
+	return max(0, time.Duration(l.until.Load())-l.repo.now())
 }
-
-func (l *Lease) left() time.Duration { return max(0, l.until-l.repo.now()) }
 
 // Renew makes the lease last for another TTL. If it ran out, and somebody else took
 // over, it is ErrLeaseLost; if nobody did, a new epoch is taken.
@@ -205,11 +220,12 @@ func (l *Lease) Resume(ctx context.Context) error { return l.set(ctx, LeaseActiv
 func (l *Lease) Release(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.until = 0
-	l.body.State = LeaseReleased
+	l.until.Store(0)
+	l.body.State, l.body.Final = LeaseReleased, l.line != nil
 	if err := l.write(ctx); err != nil {
 		return fmt.Errorf("release the lease: %w", err)
 	}
+	l.released = l.repo.clock.latest(l.repo.now())
 	return nil
 }
 
@@ -227,7 +243,7 @@ func (l *Lease) set(ctx context.Context, state LeaseState) error {
 
 // renew has l.mu held.
 func (l *Lease) renew(ctx context.Context) error {
-	left := l.left()
+	left := l.Left()
 	if left == 0 {
 		return l.again(ctx)
 	}
@@ -238,7 +254,7 @@ func (l *Lease) renew(ctx context.Context) error {
 	if err := l.write(ctx); err != nil {
 		return err
 	}
-	l.until = started + l.body.TTL
+	l.until.Store(int64(started + l.body.TTL))
 	return nil
 }
 
@@ -256,7 +272,7 @@ func (l *Lease) write(ctx context.Context) error {
 // else did.
 func (l *Lease) again(ctx context.Context) error {
 	if l.body.State == LeaseReleased {
-		l.body.State = LeaseActive
+		l.body.State, l.body.Final = LeaseActive, false
 	}
 	for slow := (retry{}); ; {
 		last, err := l.repo.lastLease(ctx)
@@ -285,6 +301,7 @@ func (l *Lease) fence(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		l.repo.clock.set(page.Now, l.repo.now())
 		newest := uint64(0)
 		if len(page.Objects) > 0 {
 			if newest, err = epochOf(page.Objects[0].Key); err != nil {
@@ -309,6 +326,9 @@ func (l *Lease) fence(ctx context.Context) error {
 func (r *Repo) HeadUnder(ctx context.Context, l *Lease) (Snapshot, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if head, ok := r.finalHead(l); ok {
+		return head, nil
+	}
 	for slow := (retry{}); ; {
 		head, at, err := r.head(ctx)
 		if err != nil && !errors.Is(err, ErrNoSnapshot) {
@@ -323,6 +343,20 @@ func (r *Repo) HeadUnder(ctx context.Context, l *Lease) (Snapshot, error) {
 			return Snapshot{}, err
 		}
 	}
+}
+
+// finalHead is the head that the last holder left for good, if that is at hand: l is the
+// next epoch, so that nobody can have committed since.
+func (r *Repo) finalHead(l *Lease) (Snapshot, bool) {
+	last := l.before
+	if last.State != LeaseReleased || !last.Final || l.body.Epoch != last.Epoch+1 || l.body.Head != last.Head {
+		return Snapshot{}, false
+	}
+	head, ok := r.newest.of(last.Head)
+	if ok {
+		l.line, l.seen = &last.Head, last.modified // what is younger came too late
+	}
+	return head, ok
 }
 
 // older reports whether a snapshot was made before another one; "" is before the first.

@@ -21,6 +21,13 @@ type Config struct {
 
 	Encryption Encryption
 
+	// Ahead has what Acquire and Head ask first asked for while the profile is being
+	// opened, by OpenOrCreate. It is for those who call them next.
+	Ahead bool
+	// Known is what this host remembers of the profile, which Ahead makes use of; nil is
+	// nothing.
+	Known *Known
+
 	// Now is a clock that goes on while the machine is suspended; New takes one.
 	Now func() time.Duration
 }
@@ -39,6 +46,9 @@ type Repo struct {
 	profile profile
 	present present
 	newest  newest
+	clock   storeClock
+	known   *Known
+	ahead   *ahead // nil without Config.Ahead
 }
 
 // profile is the body of valise.json.
@@ -120,22 +130,34 @@ func (r *Repo) open(ctx context.Context) error {
 // empty one, if nothing else lies there. Unless Config.SingleHost is set, it makes
 // sure once in the profile's life that the store honours If-None-Match.
 func OpenOrCreate(ctx context.Context, cfg Config) (*Repo, error) {
-	r, err := Open(ctx, cfg)
-	if errors.Is(err, ErrNoProfile) {
-		if err = create(ctx, cfg); err == nil {
-			r, err = Open(ctx, cfg)
-		}
-	}
+	r, err := newRepo(cfg)
 	if err != nil {
 		return nil, err
 	}
-	if !cfg.SingleHost && !r.profile.Conditional {
-		if err := r.probe(ctx); err != nil {
-			r.Close()
-			return nil, fmt.Errorf("probe the store: %w", err)
-		}
+	if cfg.Ahead {
+		r.lookAhead(ctx)
+	}
+	if err := r.openOrCreate(ctx, cfg); err != nil {
+		r.Close()
+		return nil, err
 	}
 	return r, nil
+}
+
+func (r *Repo) openOrCreate(ctx context.Context, cfg Config) error {
+	err := r.open(ctx)
+	if errors.Is(err, ErrNoProfile) {
+		if err = create(ctx, cfg); err == nil {
+			err = r.open(ctx)
+		}
+	}
+	if err != nil || cfg.SingleHost || r.profile.Conditional {
+		return err
+	}
+	if err := r.probe(ctx); err != nil {
+		return fmt.Errorf("probe the store: %w", err)
+	}
+	return nil
 }
 
 func newRepo(cfg Config) (*Repo, error) {
@@ -143,7 +165,7 @@ func newRepo(cfg Config) (*Repo, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Repo{plain: cfg.Bucket, bucket: cfg.Bucket, encryption: cfg.Encryption, log: cfg.Log, now: cfg.Now, coder: coder}
+	r := &Repo{plain: cfg.Bucket, bucket: cfg.Bucket, encryption: cfg.Encryption, known: cfg.Known, log: cfg.Log, now: cfg.Now, coder: coder}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
@@ -284,12 +306,14 @@ func (r *Repo) listAt(ctx context.Context, prefix Key) (out []Object, now time.T
 
 // get reads an object that a listing has shown. It is ErrNotExist only if another one
 // does not show it any more.
-func (r *Repo) get(ctx context.Context, key Key) ([]byte, error) {
-	data, err := r.bucket.Get(ctx, key)
+func (r *Repo) get(ctx context.Context, key Key) ([]byte, error) { return get(ctx, r.bucket, key) }
+
+func get(ctx context.Context, b Bucket, key Key) ([]byte, error) {
+	data, err := b.Get(ctx, key)
 	if !errors.Is(err, ErrNotExist) {
 		return data, err
 	}
-	page, listErr := r.bucket.List(ctx, key, "", 1)
+	page, listErr := b.List(ctx, key, "", 1)
 	switch {
 	case listErr != nil:
 		return nil, listErr

@@ -120,7 +120,8 @@ type host struct {
 	*port
 	name  string
 	clock func() time.Duration
-	left  *mount // behind by a crash, with what is not saved
+	left  *mount       // behind by a crash, with what is not saved
+	known *store.Known // of the last mount that came to a good end
 	n     int
 }
 
@@ -133,12 +134,15 @@ func (h *host) note(what string) {
 // session is one mount, from its begin to a good or bad end.
 func (h *host) session() {
 	ctx := context.Background()
-	r, err := store.OpenOrCreate(ctx, store.Config{Bucket: h.port, Now: h.clock})
+	r, err := store.OpenOrCreate(ctx, store.Config{Bucket: h.port, Now: h.clock, Ahead: true, Known: h.known})
 	if err != nil {
 		time.Sleep(h.upTo(time.Minute))
 		return
 	}
 	defer r.Close()
+	if h.roll(2) { // as a session does, beside the taking of the lease
+		_, _ = r.Head(ctx)
+	}
 	m, err := h.mount(ctx, r)
 	if err != nil {
 		if held := (*store.HeldError)(nil); !errors.As(err, &held) && !errors.Is(err, store.ErrUnavailable) {
@@ -251,8 +255,11 @@ func (h *host) finish(ctx context.Context, m *mount) {
 		}
 		time.Sleep(h.upTo(time.Minute))
 	}
-	if !m.lost {
-		_ = m.lease.Release(ctx)
+	if !m.lost && m.lease.Release(ctx) == nil {
+		if known, ok := m.lease.Known(m.saved); ok {
+			h.known = &known
+			h.note("known")
+		}
 	}
 	_ = m.repo.Unpin(ctx, m.claim.Mount)
 }

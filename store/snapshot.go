@@ -94,6 +94,9 @@ var ErrNoSnapshot = errors.New("no such snapshot")
 
 // Head returns the newest snapshot, or ErrNoSnapshot for an empty profile.
 func (r *Repo) Head(ctx context.Context) (Snapshot, error) {
+	if s, ok := r.headAhead(ctx); ok {
+		return s, nil
+	}
 	s, _, err := r.head(ctx)
 	return s, err
 }

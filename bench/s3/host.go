@@ -117,7 +117,6 @@ enabled = false
 profile = "@dir/homes/{username}"
 [workspaces.s3]
 profile = "s3://@store/{username}/"
-on_second_host = "wait"
 `
 
 // startDriver starts the driver with the state directory of this turn.
