@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -31,7 +32,9 @@ func (r *rig) startDriver() {
 	if r.settings.activated {
 		r.driver = startActivated(r.t, r.listening(), "plugin", "--config", r.configFile())
 	} else {
-		r.driver = start(r.t, "plugin", "--config", r.configFile())
+		cmd := exec.Command(binary(r.t), "plugin", "--config", r.configFile())
+		cmd.Env = append(os.Environ(), r.settings.env...)
+		r.driver = startCommand(r.t, cmd)
 	}
 	if !r.settings.faulty {
 		r.driver.awaits(r.t, "msg=restored")

@@ -32,7 +32,11 @@ type settings struct {
 	listen  string // [[proxy.listen]] tables beside the rig's own
 	tables  string // workspaces, groups, roots, users; desktop if empty
 	s3      string // keys of [s3]
-	file    string // content of a mapping file beside the configuration, @file in it
+
+	accessKey string   // of [s3], the store's if empty
+	env       []string // of the plain driver, beside the test's
+
+	file string // content of a mapping file beside the configuration, @file in it
 
 	store  *server.Server    // where profiles on S3 lie
 	prefix string            // @rig in the configuration, "" = the driver's name

@@ -49,7 +49,7 @@ func (r *rig) s3Table() string {
 	write(r.t, filepath.Join(r.dir, "etc/s3.secret"), s.SecretKey+"\n")
 	write(r.t, filepath.Join(r.dir, "etc/ca.pem"), read(r.t, s.CAFile))
 	return fmt.Sprintf("[s3]\naccess_key_id = %q\nsecret_access_key_file = %q\nca_file = %q\nregion = \"us-east-1\"\n%s\n",
-		s.AccessKey, seen+"/s3.secret", seen+"/ca.pem", r.settings.s3)
+		cmp.Or(r.settings.accessKey, s.AccessKey), seen+"/s3.secret", seen+"/ca.pem", r.settings.s3)
 }
 
 // awaitSaved waits until nothing of the rig's sessions is mounted or unsaved on this host.
