@@ -177,7 +177,7 @@ func (f *mountFlags) work(ctx context.Context, args []string) error {
 	go func() { served <- s.Control(control) }()
 	cfg.Log.Info("mounted", "url", cfg.URL, "dir", cfg.Dir)
 	notify(daemon.SdNotifyReady)
-	debug.FreeOSMemory()
+	time.AfterFunc(freeAfter, debug.FreeOSMemory)
 	s.Run(ctx)
 	// Who sends a signal wants the process to end.
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(cfg.Patience, s.Yield) })()
@@ -185,6 +185,9 @@ func (f *mountFlags) work(ctx context.Context, args []string) error {
 	stop()
 	return errors.Join(err, <-served, s.Clean())
 }
+
+// freeAfter is how long after a login the memory that the mount took is given back.
+const freeAfter = 2 * time.Second
 
 // finishGone saves what is left of a mount that has ended, as the process did that has
 // died before it could say so.
