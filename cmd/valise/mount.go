@@ -152,8 +152,6 @@ func (f *mountFlags) ready(ctx context.Context, args []string) (*slog.Logger, er
 
 // work serves the mount.
 func (f *mountFlags) work(ctx context.Context, args []string) error {
-	// The tree is mapped and content passes through: what is left is short-lived.
-	debug.SetGCPercent(50)
 	cfg, err := f.session(ctx, args)
 	if err != nil {
 		return err
@@ -177,7 +175,11 @@ func (f *mountFlags) work(ctx context.Context, args []string) error {
 	go func() { served <- s.Control(control) }()
 	cfg.Log.Info("mounted", "url", cfg.URL, "dir", cfg.Dir)
 	notify(daemon.SdNotifyReady)
-	time.AfterFunc(freeAfter, debug.FreeOSMemory)
+	time.AfterFunc(freeAfter, func() {
+		// The tree is mapped and content passes through: what is left is short-lived.
+		debug.SetGCPercent(50)
+		debug.FreeOSMemory()
+	})
 	s.Run(ctx)
 	// Who sends a signal wants the process to end.
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(cfg.Patience, s.Yield) })()
