@@ -65,3 +65,7 @@ func (f *Fleet) open(ctx context.Context, s Settings, event string, do func(*sto
 	e.Log(cfg.Log, s.URL, s.User, s.Workspace)
 	return err
 }
+
+// ForgetTrees deletes what makes the next mount of a profile quick, where the last one
+// ended before a time.
+func (f *Fleet) ForgetTrees(before time.Time) error { return session.ForgetTrees(f.cfg.StateDir, before) }

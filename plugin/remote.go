@@ -31,6 +31,8 @@ const (
 	remoteInterval = 10 * time.Second
 	// anticipateTime is how long the mounting ahead of a container may take.
 	anticipateTime = 10 * time.Second
+	// treesKept is how long the tree of a profile is kept that nobody mounts.
+	treesKept = 30 * 24 * time.Hour
 	// statusTime is how long a process may take to say how it is.
 	statusTime = time.Second
 )
@@ -176,6 +178,14 @@ func (d *Driver) endRemote(ctx context.Context, at string) error {
 	ctx, cancel := context.WithTimeout(ctx, endTime)
 	defer cancel()
 	return d.cfg.Fleet.End(ctx, at)
+}
+
+// forgetTrees deletes what makes the next mount of a profile quick where there was none for
+// a month: it takes some 100 bytes for each file of the home.
+func (d *Driver) forgetTrees() {
+	if err := d.cfg.Fleet.ForgetTrees(d.cfg.Now().Add(-treesKept)); err != nil {
+		d.cfg.Log.Warn("delete the trees of profiles that are not used", "error", err)
+	}
 }
 
 // remotesInUse are the profiles on S3 that containers have, by URL.

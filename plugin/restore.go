@@ -41,6 +41,8 @@ func (d *Driver) Restore() error {
 	d.later(0, d.finishTrash)
 	d.every(trashInterval, d.finishTrash)
 	d.every(upkeepTick, d.keepUp)
+	d.later(0, d.forgetTrees)
+	d.every(24*time.Hour, d.forgetTrees)
 	for _, f := range []func(){d.reviveRemotes, d.finishRemotes} {
 		d.later(0, f)
 		d.every(remoteInterval, f)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"time"
 
 	"valise/durable"
 	"valise/store"
@@ -59,4 +60,23 @@ func (h *home) knownTree(s store.Snapshot) (*tree.Tree, bool) {
 		_ = os.Remove(h.headTree(s)) // whatever is wrong with it, the store has it
 	}
 	return t, err == nil
+}
+
+// ForgetTrees deletes the trees in stateDir that were kept before a time.
+func ForgetTrees(stateDir string, before time.Time) error {
+	kept, err := filepath.Glob(filepath.Join(stateDir, "s3", "*", "head-*.tree"))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, path := range kept {
+		info, err := os.Stat(path)
+		if err == nil && info.ModTime().Before(before) {
+			err = os.Remove(path)
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) { // a mount has just taken it
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
