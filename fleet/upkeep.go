@@ -68,4 +68,6 @@ func (f *Fleet) open(ctx context.Context, s Settings, event string, do func(*sto
 
 // ForgetTrees deletes what makes the next mount of a profile quick, where the last one
 // ended before a time.
-func (f *Fleet) ForgetTrees(before time.Time) error { return session.ForgetTrees(f.cfg.StateDir, before) }
+func (f *Fleet) ForgetTrees(before time.Time) error {
+	return session.ForgetTrees(f.cfg.StateDir, before)
+}
