@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -112,6 +113,9 @@ func TestEverythingKilled(t *testing.T) {
 		m.killAll()
 		saving.wait(t, time.Minute)
 		_ = w.halt() // it cannot go on
+		if round >= 2 {
+			h.tearBase(round%2 == 0)
+		}
 		m = h.mount()
 		wantNumbers(t, "mounted again", h.dir, w.written.Load())
 		p.check()
@@ -124,6 +128,21 @@ func TestEverythingKilled(t *testing.T) {
 	}
 	h.finish().wants(t, 0)
 	wantNumbers(t, "finished", p.restore(""), last(t, p.restore("")))
+}
+
+// tearBase leaves of the tree that a mount lay on what a power cut may leave of it.
+func (h *host) tearBase(something bool) {
+	h.t.Helper()
+	found, err := filepath.Glob(filepath.Join(h.state, "s3/*/base.tree"))
+	if err != nil || len(found) != 1 {
+		h.t.Fatalf("base.tree: got %q, %v, want one", found, err)
+	}
+	if err = os.Remove(found[0]); err == nil && something {
+		err = os.WriteFile(found[0], make([]byte, 4096), 0o600)
+	}
+	if err != nil {
+		h.t.Fatal(err)
+	}
 }
 
 // TestKilledAtTheEnd kills processes while they do the last save.
