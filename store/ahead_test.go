@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,9 +19,12 @@ import (
 // The requests of a mount as a session makes it, from opening the profile to HeadUnder.
 func mountRequests(t *testing.T, b store.Bucket, known *store.Known) (requests []string, head files, err error) {
 	t.Helper()
+	var mu sync.Mutex // guards seen
 	var seen []string
 	counted := &hooked{Bucket: b, before: func(m storetest.Method, key store.Key) {
 		kind, _, _ := strings.Cut(string(key), "/")
+		mu.Lock()
+		defer mu.Unlock()
 		seen = append(seen, fmt.Sprint(m, " ", kind))
 	}}
 	r, err := store.OpenOrCreate(t.Context(), store.Config{Bucket: counted, Encryption: underTest, Ahead: true, Known: known})
@@ -39,7 +43,9 @@ func mountRequests(t *testing.T, b store.Bucket, known *store.Known) (requests [
 	if err != nil {
 		return nil, nil, err
 	}
+	mu.Lock()
 	requests = slices.Clone(seen)
+	mu.Unlock()
 	slices.Sort(requests)
 	head, err = contentOf(t.Context(), r, s)
 	return requests, head, err
