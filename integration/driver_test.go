@@ -79,6 +79,7 @@ func (r *rig) script(verb string, env ...string) command {
 		"DOCKER_HOST=" + r.engine.host, "PLUGIN_NAME=" + r.name, "PLUGIN_DIR=" + r.stage(),
 		"PROFILES=" + r.mnt, "CONFIG=" + filepath.Join(r.dir, "etc"),
 		"STATE=" + filepath.Join(r.dir, "lib"), "RUN=" + filepath.Join(r.dir, "run"),
+		"SETTINGS=" + strings.Join(r.settings.env, " "),
 	}, env...)}
 }
 

@@ -34,7 +34,7 @@ type settings struct {
 	s3      string // keys of [s3]
 
 	accessKey string   // of [s3], the store's if empty
-	env       []string // of the plain driver, beside the test's
+	env       []string // of the driver
 
 	file string // content of a mapping file beside the configuration, @file in it
 

@@ -59,12 +59,14 @@ func TestS3KeysOfAnInstance(t *testing.T) {
 	s := onS3(store, strings.NewReplacer("@id", "{IAM}", "@secret", "").Replace(keyed))
 	s.accessKey = "nobody"
 	s.env = []string{"AWS_EC2_METADATA_SERVICE_ENDPOINT=" + instance.Endpoint}
-	r := plainForm(t, s)
-	r.shell("alice", "echo mine >notes").must()
-	r.awaitSaved()
-	equal(t, "the next session", r.shell("alice", "cat notes").must(), "mine")
-	r.awaitSaved()
-	if asked := instance.Asked(); asked.Credentials == 0 || asked.Tokens == 0 || asked.Refused > 0 {
-		t.Errorf("the instance was asked %+v, want credentials to be had by IMDSv2", asked)
-	}
+	bothForms(t, s, func(t *testing.T, r *rig) {
+		before := instance.Asked()
+		r.shell("alice", "echo mine >notes").must()
+		r.awaitSaved()
+		equal(t, "the next session", r.shell("alice", "cat notes").must(), "mine")
+		r.awaitSaved()
+		if asked := instance.Asked(); asked.Credentials == before.Credentials || asked.Tokens == before.Tokens || asked.Refused > 0 {
+			t.Errorf("the instance was asked %+v, before it %+v: want credentials to be had by IMDSv2", asked, before)
+		}
+	})
 }

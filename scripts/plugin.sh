@@ -9,6 +9,7 @@
 # PLUGIN_DIR=build/plugin  what `make plugin` staged
 # PROFILES=/mnt CONFIG=/etc/valise STATE=/var/lib RUN=/run
 #                          the host's directories behind the plugin's mounts
+# SETTINGS='NAME=VALUE …'  more of docker plugin set, such as HTTPS_PROXY=…
 # FORCE=1                  go on while running containers have volumes of it:
 #                          they keep their files, but a mount that the new
 #                          plugin makes does not reach them
@@ -60,8 +61,9 @@ install() {
         die "$state/valise is a file system of its own, which the plugin would not see: say STATE=$state/valise"
     remove
     docker plugin create "$name" "$dir" >/dev/null
+    # shellcheck disable=SC2086 # SETTINGS is a list
     docker plugin set "$name" profiles.source="${PROFILES:-/mnt}" \
-        config.source="$config" state.source="$state" run.source="${RUN:-/run}"
+        config.source="$config" state.source="$state" run.source="${RUN:-/run}" ${SETTINGS-}
     # docker's default of 30 s cuts off mappings that are given longer.
     docker plugin enable --timeout 120 "$name" >/dev/null
     # It runs without a good configuration too, and tells whoever asks for a volume.
