@@ -187,15 +187,20 @@ func mountOldHead(ctx context.Context, t *testing.T, r *store.Repo) error {
 	return nil
 }
 
-// withKnownHead is withOldHead with what the host may remember.
-func withKnownHead(t *testing.T, b store.Bucket) store.Known {
+// withOldHead saves oldFiles on a host that is done then.
+func withOldHead(t *testing.T, b store.Bucket) store.Snapshot {
 	t.Helper()
-	m := mustBegin(t, open(t, b), "a")
-	m.files = oldFiles
-	m.mustSave(t)
-	if err := m.lease.Release(t.Context()); err != nil {
+	m := leaveOldHead(t, b)
+	if err := m.repo.Unpin(t.Context(), m.claim.Mount); err != nil {
 		t.Fatal(err)
 	}
+	return m.saved
+}
+
+// withKnownHead saves oldFiles, and returns what the host may remember.
+func withKnownHead(t *testing.T, b store.Bucket) store.Known {
+	t.Helper()
+	m := leaveOldHead(t, b)
 	known, ok := m.lease.Known(m.saved)
 	if !ok {
 		t.Fatal("nothing is known of a lease that was released")
@@ -203,8 +208,8 @@ func withKnownHead(t *testing.T, b store.Bucket) store.Known {
 	return known
 }
 
-// withOldHead saves oldFiles on a host that is done then.
-func withOldHead(t *testing.T, b store.Bucket) store.Snapshot {
+// leaveOldHead saves oldFiles, and releases the lease.
+func leaveOldHead(t *testing.T, b store.Bucket) *mount {
 	t.Helper()
 	m := mustBegin(t, open(t, b), "a")
 	m.files = oldFiles
@@ -212,10 +217,7 @@ func withOldHead(t *testing.T, b store.Bucket) store.Snapshot {
 	if err := m.lease.Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.repo.Unpin(t.Context(), m.claim.Mount); err != nil {
-		t.Fatal(err)
-	}
-	return m.saved
+	return m
 }
 
 // withGarbage makes several snapshots, one of them late, and packs that none names.
