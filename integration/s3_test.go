@@ -97,19 +97,25 @@ func TestS3ResetAndPurge(t *testing.T) {
 		equal(t, "and after it", r.shell("alice", "echo new >notes; ls -A").must(), "notes")
 		r.shell("bob", "echo his >notes").must()
 		r.awaitSaved()
-		var users []string
-		for _, p := range r.profiles("ls") {
-			users = append(users, p.User)
-		}
-		equal(t, "users with profiles", fmt.Sprint(users), "[alice bob]")
+		equal(t, "users with profiles", r.users(), "[alice bob]")
 		out := r.valise("profile", "purge", "alice").must()
 		contains(t, "the dry run", out, "would purge s3://", "/desktop/alice/")
 		r.valise("profile", "purge", "alice", "--yes").must()
-		equal(t, "what is left", fmt.Sprint(len(r.profiles("ls"))), "1")
+		equal(t, "users who are left", r.users(), "[bob]")
 		equal(t, "alice's next session", r.shell("alice", "ls -A").must(), "")
 		equal(t, "bob's", r.shell("bob", "cat notes").must(), "his")
 		r.awaitSaved()
 	})
+}
+
+// users are those who have profiles.
+func (r *rig) users() string {
+	r.t.Helper()
+	var users []string
+	for _, p := range r.profiles("ls") {
+		users = append(users, p.User)
+	}
+	return fmt.Sprint(users)
 }
 
 // snapshots is what `valise snapshots` shows of a profile below the rig's prefix.

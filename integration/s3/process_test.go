@@ -167,10 +167,27 @@ func (m *mount) killAll() {
 	m.gone(pid)
 }
 
-// gone waits for the end of a process that is no child of ours.
+// gone waits for the end of a process that is no child of ours. What it waits for itself
+// may take a while on a busy disk; if it never ends, the test says what that is.
 func (m *mount) gone(pid int) {
 	m.t.Helper()
-	eventually(m.t, 10*time.Second, fmt.Sprintf("end of process %d", pid), func() bool { return !alive(pid) })
+	for deadline := time.Now().Add(time.Minute); alive(pid); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			m.t.Fatalf("process %d has not ended within a minute:\n%s", pid, kernelStacks(pid))
+		}
+	}
+}
+
+// kernelStacks shows where in the kernel the threads of a process are.
+func kernelStacks(pid int) string {
+	var out strings.Builder
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
+	for _, task := range tasks {
+		status, _ := os.ReadFile(task + "/stat")
+		stack, _ := os.ReadFile(task + "/stack")
+		fmt.Fprintf(&out, "%s%s\n", status, stack)
+	}
+	return out.String()
 }
 
 // alive reports whether a thread of a process lives: the first one may be the first to

@@ -218,11 +218,7 @@ func (b *Bucket) List(ctx context.Context, prefix, after store.Key, limit int) (
 	if after != "" {
 		in.StartAfter = b.key(after)
 	}
-	var out *s3.ListObjectsV2Output
-	err := b.do(ctx, "list", prefix, func(region func(*s3.Options)) (err error) {
-		out, err = b.client.ListObjectsV2(ctx, in, region)
-		return err
-	})
+	out, err := b.page(ctx, prefix, in)
 	if err != nil {
 		return store.Listing{}, err
 	}
@@ -231,6 +227,15 @@ func (b *Bucket) List(ctx context.Context, prefix, after store.Key, limit int) (
 		return store.Listing{}, fmt.Errorf("list %s: %w", prefix, err)
 	}
 	return l, nil
+}
+
+// page asks for a page of a listing; errors call it that of prefix.
+func (b *Bucket) page(ctx context.Context, prefix store.Key, in *s3.ListObjectsV2Input) (out *s3.ListObjectsV2Output, err error) {
+	err = b.do(ctx, "list", prefix, func(region func(*s3.Options)) (err error) {
+		out, err = b.client.ListObjectsV2(ctx, in, region)
+		return err
+	})
+	return out, err
 }
 
 func (b *Bucket) listing(out *s3.ListObjectsV2Output, prefix, after store.Key) (store.Listing, error) {
