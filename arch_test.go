@@ -17,6 +17,7 @@ import (
 //	identity ← profile ← {mapping, volume} ← {proxy, plugin}          policy
 //	beneath ← plugin, endpoint ← proxy                                mechanism
 //	tree ← store ← {store/s3, cache, fusefs, layer} ← session ← fleet profiles on S3
+//	quota ← session, which limits what a home takes on the disk
 //	fleet ← plugin, which serves those as well
 //	config reads the file for cmd alone, and asks layer and store/s3 whether the words of
 //	theirs in it are good; no package imports cmd
@@ -45,14 +46,15 @@ var imports = map[string][]string{
 	"fusefs":                 {"store", "tree"},
 	"layer":                  {"store", "tree"},
 	"extract":                {"store", "tree"},
-	"session":                {"cache", "durable", "fusefs", "layer", "store", "tree"},
+	"quota":                  {},
+	"session":                {"cache", "durable", "fusefs", "layer", "quota", "store", "tree"},
 	"supervise":              {},
 	"fleet":                  {"durable", "session", "store"},
 	"integration/s3":         {},
 
 	"migrate": {"durable", "store"},
 
-	"cmd/valise": {"beneath", "cache", "config", "endpoint", "extract", "fleet", "identity", "layer", "migrate", "notice", "plugin", "profile", "proxy", "session", "store", "store/s3", "supervise"},
+	"cmd/valise": {"beneath", "cache", "config", "endpoint", "extract", "fleet", "identity", "layer", "migrate", "notice", "plugin", "profile", "proxy", "quota", "session", "store", "store/s3", "supervise"},
 }
 
 // alone are modules that few packages keep to themselves, tests apart.

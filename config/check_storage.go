@@ -99,9 +99,7 @@ func (c *checker) provider(key, name string, t providerTable) {
 
 		MasterKeyFile: c.absolute(key+".master_key_file", t.MasterKeyFile, ""),
 	}
-	if c.choice(key+".limit_action", t.LimitAction, "warn", "enforce") == "enforce" {
-		c.fault(key+".limit_action", "limits can't be enforced in this version of valise: take \"warn\", with which nothing over the limit is saved")
-	}
+	s.EnforceLimit = c.choice(key+".limit_action", t.LimitAction, "warn", "enforce") == "enforce"
 	if t.LogLevel.set {
 		level := logLevels[c.choice(key+".log_level", t.LogLevel, "info", "debug", "warning", "error")]
 		s.LogLevel = &level

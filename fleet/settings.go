@@ -43,8 +43,9 @@ type Settings struct {
 	Lease        time.Duration `json:"lease"`
 	Filter       string        `json:"filter"`
 	SizeLimit    int64         `json:"size_limit,omitempty"` // bytes
-	CacheSize    int64         `json:"cache_size"`           // bytes
-	Prefetch     int64         `json:"prefetch"`             // bytes a second
+	EnforceLimit bool          `json:"enforce_limit,omitempty"`
+	CacheSize    int64         `json:"cache_size"` // bytes
+	Prefetch     int64         `json:"prefetch"`   // bytes a second
 
 	UID      uint32 `json:"uid"` // owner of the home
 	GID      uint32 `json:"gid"`

@@ -50,6 +50,16 @@ func TestS3StorageMapping(t *testing.T) {
 	})
 }
 
+// A limit that can't be enforced on this file system is no limit that is not enforced.
+func TestS3LimitCannotBeEnforced(t *testing.T) {
+	store := newStore(t)
+	tables := strings.Replace(mapped, "storage_limit", "limit_action = \"enforce\"\nstorage_limit", 1)
+	bothForms(t, onS3(store, strings.ReplaceAll(tables, "@endpoint", store.Endpoint)), func(t *testing.T, r *rig) {
+		r.shell("alice", "true").refused("limits can't be enforced", "prjquota")
+		contains(t, "the driver's log", r.driverLog(), "limit_action", "prjquota")
+	})
+}
+
 // Over the limit nothing is saved and nothing is lost; the user is told.
 func TestS3Limit(t *testing.T) {
 	store := newStore(t)

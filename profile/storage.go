@@ -25,6 +25,7 @@ type Storage struct {
 
 	Filter       string // what is not saved
 	SizeLimit    int64  // bytes, 0 = no limit
+	EnforceLimit bool   // writes above it fail; else they are only not saved
 	OnSecondHost string // fail, wait, readonly
 	LogLevel     *slog.Level
 }

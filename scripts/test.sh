@@ -1,6 +1,6 @@
 #!/bin/sh
-# The integration tests: profiles on S3, then the driver and the proxy against a
-# private engine of each kind. Fails too if these leave a container, network,
+# The integration tests: profiles on S3, enforced limits on a kernel with project quotas
+# (scripts/vm.sh), then the driver and the proxy against a private engine of each kind. Fails too if these leave a container, network,
 # mount, process or cgroup behind.
 #
 #   scripts/test.sh [GO-TEST-FLAG...]
@@ -80,6 +80,12 @@ make --no-print-directory plugin
 say "S3: tests"
 VALISE_BINARY=$top/build/valise \
     go test -tags integration -count=1 -timeout 20m -v "$@" ./integration/s3/... || failed=1
+say "quotas: tests in a virtual machine"
+scripts/vm.sh install
+CGO_ENABLED=0 go test -tags vm -c -o build/quota.test ./quota
+CGO_ENABLED=0 go test -tags 'integration vm' -c -o build/s3.test ./integration/s3
+(cd quota && ../scripts/vm.sh run ../build/quota.test -test.v) || failed=1
+(cd integration/s3 && VALISE_BINARY=$top/build/valise ../../scripts/vm.sh run ../../build/s3.test -test.v -test.run Enforced) || failed=1
 for engine in ${ENGINES:-debian current}; do
     run "$engine" "$@"
 done

@@ -40,6 +40,9 @@ func (s *Session) mount(ctx context.Context) error {
 	if err := s.serve(lower, s.packs); err != nil {
 		return err
 	}
+	if err := s.limitUpper(); err != nil {
+		return err
+	}
 	if err := s.stack.Mount(); err != nil {
 		s.stack = nil
 		return err

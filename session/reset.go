@@ -30,7 +30,7 @@ func Reset(ctx context.Context, cfg Config) error {
 
 func reset(ctx context.Context, cfg Config) (made store.Snapshot, err error) {
 	// A limit must not keep what is over it from being put aside.
-	cfg.SizeLimit = 0
+	cfg.SizeLimit, cfg.Enforce = 0, false
 	if _, err := Finish(ctx, cfg); err != nil && !errors.Is(err, store.ErrNoProfile) {
 		return made, err
 	}

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/docker/go-units"
-
 	"valise/layer"
 	"valise/store"
 	"valise/tree"
@@ -213,39 +211,6 @@ func (s *Session) tell(started time.Time, before store.Traffic, scan *layer.Scan
 		e.Snapshot, e.Files = saved.Name(), int64(scan.Files)
 	}
 	e.Log(s.log, s.cfg.URL, s.cfg.User, s.cfg.Workspace)
-}
-
-// checkLimit compares the size that the home has now with its limit, before anything
-// is uploaded.
-func (s *Session) checkLimit(ctx context.Context) error {
-	if s.cfg.SizeLimit == 0 {
-		return nil
-	}
-	if s.measure == nil {
-		var err error
-		if s.measure, err = layer.NewScanner(s.scannerConfig(nil)); err != nil {
-			return err
-		}
-	}
-	scan, err := s.measure.Scan(ctx, layer.Regular)
-	if err != nil {
-		return err
-	}
-	s.measure.Committed(scan)
-	patch, err := scan.Builder.Finish(nil)
-	if err != nil {
-		return err
-	}
-	now, err := tree.Apply(s.base, patch)
-	if err != nil {
-		return err
-	}
-	_, size := now.Total()
-	s.setStatus(func(st *Status) { st.Size = size })
-	if size > s.cfg.SizeLimit {
-		return fmt.Errorf("%w: %s of %s", ErrOverLimit, units.BytesSize(float64(size)), units.BytesSize(float64(s.cfg.SizeLimit)))
-	}
-	return nil
 }
 
 // saveRegularly saves every interval.

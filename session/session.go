@@ -50,6 +50,7 @@ type Config struct {
 	LastSave   time.Duration // how long Close tries to save, 0 for Patience
 	Filter     *layer.Filter // nil saves everything
 	SizeLimit  int64         // bytes of the home; above it nothing is saved; 0 is no limit
+	Enforce    bool          // a write above SizeLimit fails; see quota for what file systems can do it
 	CacheSize  int64         // bytes of packs on the disk, 0 is no limit
 	Prefetch   int64         // bytes a second for the background prefetch, 0 is no bound, less than 0 is none
 	UID, GID   uint32        // owner of a home that is new
@@ -188,7 +189,7 @@ func (s *Session) open(ctx context.Context) error {
 		if err := s.serveAgain(); err != nil {
 			return err
 		}
-		if err := layer.CheckUpper(s.home.path); err != nil {
+		if err := s.checkFileSystem(); err != nil {
 			return err
 		}
 	}
@@ -227,6 +228,9 @@ func (s *Session) open(ctx context.Context) error {
 func (s *Session) openHome() (err error) {
 	for end := time.Now().Add(time.Second); ; time.Sleep(10 * time.Millisecond) {
 		s.home, err = openHome(HomePath(s.cfg.StateDir, s.cfg.URL), s.cfg.lock())
+		if err == nil {
+			s.home.enforce = s.cfg.Enforce
+		}
 		if !errors.Is(err, ErrLocked) || time.Now().After(end) {
 			return err
 		}

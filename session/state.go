@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"valise/durable"
+	"valise/quota"
 	"valise/store"
 	"valise/tree"
 )
@@ -35,8 +36,9 @@ type state struct {
 
 // home is a profile's directory below the state directory.
 type home struct {
-	path string
-	lock *os.File
+	path    string
+	lock    *os.File
+	enforce bool // uppers that are new get a project, by which they are limited
 }
 
 // ErrLocked says that another process works on the profile's state.
@@ -183,11 +185,19 @@ func (h *home) makeLayer(mount string, base *tree.Tree, populate func(string) er
 	if _, err := os.Lstat(upper); err == nil {
 		return nil
 	}
-	if err := os.RemoveAll(h.layer(mount, "new")); err != nil { // of a process that died
+	if err := os.RemoveAll(h.layer(mount, "")); err != nil { // of a process that died
 		return err
 	}
+	if err := os.MkdirAll(h.layer(mount, ""), 0o700); err != nil {
+		return err
+	}
+	if h.enforce {
+		if err := quota.Assign(h.layer(mount, "")); err != nil {
+			return err
+		}
+	}
 	for _, dir := range []string{h.layer(mount, "work"), h.layer(mount, "new")} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+		if err := os.Mkdir(dir, 0o700); err != nil {
 			return err
 		}
 	}

@@ -34,6 +34,7 @@ type mountFlags struct {
 
 	interval, patience, lease time.Duration
 	readOnly, singleHost      bool
+	enforceLimit              bool
 	uid, gid                  uint32
 
 	settingsFile string // the driver's, in place of all arguments
@@ -45,6 +46,7 @@ func (f *mountFlags) add(cmd *cobra.Command) *cobra.Command {
 	flags.StringVar(&f.stateDir, "state-dir", "", "`DIR` for unsaved changes and the cache, on a local file system (default: state_dir of the configuration, /var/lib/valise)")
 	flags.StringVar(&f.filter, "filter", layer.DefaultFilter, "comma-separated `LIST` of files and directories that are not saved")
 	flags.StringVar(&f.sizeLimit, "size-limit", "0", "`SIZE` of the home, such as 20g, above which nothing is saved; 0 is none")
+	flags.BoolVar(&f.enforceLimit, "enforce-limit", false, "let writes above --size-limit fail; --state-dir must lie on a file system with project quotas")
 	flags.StringVar(&f.cacheSize, "cache-size", "10g", "`SIZE` that cached content may take on the disk; 0 is no limit")
 	flags.StringVar(&f.prefetch, "prefetch", "0", "background download: at most this `SIZE` a second, 0 for no bound, off for none")
 	flags.StringVar(&f.onHeld, "on-second-host", "fail", "what to do while another host has the profile: fail, wait or readonly")
@@ -285,6 +287,9 @@ func (f *mountFlags) check(s *fleet.Settings) (err error) {
 	}
 	if s.SizeLimit, err = units.RAMInBytes(f.sizeLimit); err != nil {
 		return fmt.Errorf("--size-limit: %w", err)
+	}
+	if s.EnforceLimit = f.enforceLimit; f.enforceLimit && s.SizeLimit == 0 {
+		return errors.New("--enforce-limit goes with --size-limit")
 	}
 	if s.CacheSize, err = units.RAMInBytes(f.cacheSize); err != nil {
 		return fmt.Errorf("--cache-size: %w", err)

@@ -15,6 +15,7 @@ import (
 	"valise/endpoint"
 	"valise/fleet"
 	"valise/plugin"
+	"valise/quota"
 	"valise/session"
 
 	"github.com/coreos/go-systemd/v22/activation"
@@ -86,6 +87,9 @@ func runPlugin(ctx context.Context, path string, managed bool) error {
 		if cfg.Host != "" {
 			host = cfg.Host
 		}
+		if err := checkLimits(cfg, places.stateDir); err != nil {
+			log.Error("profiles of a storage provider with limit_action = \"enforce\" are refused", "error", err)
+		}
 		driver.SetRules(plugin.Rules{Policy: cfg.Policy, Roots: cfg.Roots, Remote: driverSettings(cfg, host), Stored: storedProfiles(cfg), Upkeep: upkeepOf(cfg)})
 		if cfg.Plugin != running.Plugin || cfg.StateDir != running.StateDir || cfg.LogLevel != running.LogLevel || cfg.LogFormat != running.LogFormat {
 			log.Warn("changes of state_dir, of the log settings and below [plugin] take effect when the driver is restarted")
@@ -100,6 +104,16 @@ func runPlugin(ctx context.Context, path string, managed bool) error {
 	r := &reloader{path: path, log: log, apply: apply}
 	defer r.onHangup()()
 	return servePlugin(ctx, driver, r, places, log)
+}
+
+// checkLimits reports why limits that are to be enforced can't be.
+func checkLimits(cfg *config.Config, stateDir string) error {
+	for _, w := range cfg.Policy.Workspaces {
+		if w.Storage != nil && w.Storage.EnforceLimit {
+			return quota.Check(stateDir)
+		}
+	}
+	return nil
 }
 
 // loadForPlugin reads the configuration. A managed plugin starts without a good one

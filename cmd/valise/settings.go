@@ -77,7 +77,7 @@ func driverSettings(cfg *config.Config, host string) func(*profile.Workspace, id
 			Encryption:   fleet.Encryption{Mode: w.Storage.Encryption, MasterKeyFile: w.Storage.MasterKeyFile},
 			OnSecondHost: w.Storage.OnSecondHost, SingleHost: cfg.S3.SingleHost,
 			Interval: cfg.S3.SyncInterval, Patience: cfg.S3.Patience, LastSave: lastSave, Lease: cfg.S3.Lease,
-			Filter: w.Storage.Filter, SizeLimit: w.Storage.SizeLimit,
+			Filter: w.Storage.Filter, SizeLimit: w.Storage.SizeLimit, EnforceLimit: w.Storage.EnforceLimit,
 			CacheSize: cfg.S3.CacheSize, Prefetch: cfg.S3.Prefetch,
 			UID: uint32(w.UID), GID: uint32(w.GID), Mode: uint32(w.Mode), Skeleton: w.Skeleton,
 			LogLevel: level, LogFormat: cfg.LogFormat,
@@ -143,7 +143,7 @@ func openSession(ctx context.Context, s fleet.Settings) (session.Config, error) 
 	cfg := session.Config{
 		URL: s.URL, Dir: s.Dir, StateDir: s.StateDir, RunDir: s.RunDir, Host: s.Host, User: s.User, Workspace: s.Workspace,
 		OnHeld: session.OnHeld(s.OnSecondHost), SingleHost: s.SingleHost, Interval: s.Interval, Patience: s.Patience,
-		LastSave: s.LastSave, Lease: s.Lease, SizeLimit: s.SizeLimit, CacheSize: s.CacheSize, Prefetch: s.Prefetch,
+		LastSave: s.LastSave, Lease: s.Lease, SizeLimit: s.SizeLimit, Enforce: s.EnforceLimit, CacheSize: s.CacheSize, Prefetch: s.Prefetch,
 		UID: s.UID, GID: s.GID, Mode: s.Mode, Log: log,
 	}
 	var err error

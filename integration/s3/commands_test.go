@@ -20,6 +20,7 @@ import (
 func TestCommandLine(t *testing.T) {
 	p := newProfile(t)
 	h := p.host("a")
+	t.Cleanup(func() { must(t, os.RemoveAll("/dev/shm/valise-test")) }) // tmpfs has no project quotas
 	nobody := slices.Concat(p.env, []string{"AWS_SECRET_ACCESS_KEY=wrong"})
 	nosuch := strings.Replace(p.url, "/homes@", "/nosuch@", 1)
 	for _, c := range []struct {
@@ -36,6 +37,8 @@ func TestCommandLine(t *testing.T) {
 		{args: []string{"mount", "--snapshot", "1", p.url, h.dir}, code: 2, said: "--read-only"},
 		{args: []string{"mount", "--filter", "../x", p.url, h.dir}, code: 2, said: "out of the home"},
 		{args: []string{"mount", "--size-limit", "much", p.url, h.dir}, code: 2, said: "--size-limit"},
+		{args: []string{"mount", "--enforce-limit", p.url, h.dir}, code: 2, said: "goes with --size-limit"},
+		{args: []string{"mount", "--enforce-limit", "--size-limit", "1g", "--state-dir", "/dev/shm/valise-test", p.url, h.dir}, code: 1, said: "/dev/shm/valise-test"},
 		{args: []string{"mount", "--on-second-host", "panic", p.url, h.dir}, code: 2, said: "none of fail, wait, readonly"},
 		{args: []string{"mount", "--state-dir", h.state, p.url, h.dir + "/nowhere"}, code: 1, said: "existing directory"},
 		{args: []string{"mount", "--state-dir", h.state, p.url, h.dir}, env: nobody, code: 1, said: "SignatureDoesNotMatch"},
