@@ -25,6 +25,11 @@ func TestLimitEnforced(t *testing.T) {
 	put := func(name string, size int) error { return os.WriteFile(h.path(name), []byte(noise(size)), 0o644) }
 
 	m := mount()
+	var df unix.Statfs_t
+	must(t, unix.Statfs(h.dir, &df))
+	if got := int64(df.Blocks) * df.Bsize; got < 20*mb || got > 22*mb {
+		t.Errorf("df: got %d bytes in all, want the limit", got)
+	}
 	must(t, os.Mkdir(h.path("sub"), 0o755))
 	must(t, put("sub/big", 15*mb))
 	full("over the limit", put("more", 10*mb))
