@@ -27,7 +27,8 @@ quoted() {
 
 run() {
     dir=$(mktemp -d "${TMPDIR:-/tmp}/valise-vm-XXXXXX")
-    trap 'rm -rf --one-file-system "$dir"' EXIT
+    machine=
+    trap '[ -z "$machine" ] || kill "$machine" 2>/dev/null || :; rm -rf --one-file-system "$dir"' EXIT
     trap 'exit 130' INT TERM
     mkdir "$dir/fs"
     truncate -s 1G "$dir/disk"
@@ -51,7 +52,8 @@ EOT
     : >"$dir/out"
     timeout -k 5 "${VM_TIMEOUT:-600}" linux.uml mem=1G ubd0="$dir/disk" rootfstype=hostfs rootflags=/ rw init="$dir/init" \
         con=null con0=null,fd:1 quiet </dev/null >"$dir/console" 2>&1 &
-    tail -n +1 -f --pid=$! "$dir/out"
+    machine=$!
+    tail -n +1 -f --pid=$machine "$dir/out"
     [ -f "$dir/code" ] || { tail -n 20 "$dir/console" >&2; say "the machine ended before the command did"; exit 1; }
     exit "$(cat "$dir/code")"
 }
