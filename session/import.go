@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"valise/layer"
@@ -17,7 +18,7 @@ var ErrNotEmpty = errors.New("the profile has snapshots already: import into one
 // Import makes the first snapshot of a new profile from a directory, which nobody
 // should write to meanwhile. Of cfg it uses Bucket, URL, Host, Lease, SingleHost,
 // Filter and Log.
-func Import(ctx context.Context, cfg Config, dir string, progress func(store.WriterStats)) (store.Snapshot, []layer.Skipped, error) {
+func Import(ctx context.Context, cfg Config, dir string, progress func(Progress)) (store.Snapshot, []layer.Skipped, error) {
 	cfg.defaults()
 	var skipped []layer.Skipped
 	var made store.Snapshot
@@ -89,13 +90,18 @@ func acquireDrained(ctx context.Context, repo *store.Repo, c store.Claim) (*stor
 	}
 }
 
-// importTree makes what is in dir the successor of the snapshot head.
-func importTree(ctx context.Context, repo *store.Repo, lease *store.Lease, head store.Snapshot, cfg Config, dir string, progress func(store.WriterStats)) (store.Snapshot, *layer.Scan, error) {
+// importTree makes what is in dir the successor of the snapshot head. progress is called
+// for each block that was read, or is nil.
+func importTree(ctx context.Context, repo *store.Repo, lease *store.Lease, head store.Snapshot, cfg Config, dir string, progress func(Progress)) (store.Snapshot, *layer.Scan, error) {
 	base := emptyTree()
 	writer := repo.NewWriter(base, nil)
 	sink := layer.Sink(writer)
 	if progress != nil {
-		sink = &reportingSink{writer, progress}
+		size, err := sizeOf(ctx, cfg, base, dir)
+		if err != nil {
+			return store.Snapshot{}, nil, err
+		}
+		sink = &reportingSink{Writer: writer, report: progress, size: size}
 	}
 	scanner, err := layer.NewScanner(layer.ScannerConfig{Upper: dir, Base: base, Filter: cfg.Filter, Sink: sink, Log: cfg.Log})
 	if err != nil {
@@ -119,15 +125,40 @@ func importTree(ctx context.Context, repo *store.Repo, lease *store.Lease, head 
 	return s, scan, err
 }
 
-// reportingSink tells how far it is.
+// sizeOf is how many bytes of content importTree will read.
+func sizeOf(ctx context.Context, cfg Config, base *tree.Tree, dir string) (int64, error) {
+	scanner, err := layer.NewScanner(layer.ScannerConfig{Upper: dir, Base: base, Filter: cfg.Filter})
+	if err != nil {
+		return 0, err
+	}
+	scan, err := scanner.Scan(ctx, layer.Final)
+	if err := errors.Join(err, scanner.Close()); err != nil {
+		return 0, err
+	}
+	patch, err := scan.Builder.Finish(nil)
+	if err != nil {
+		return 0, err
+	}
+	whole, err := tree.Apply(base, patch)
+	if err != nil {
+		return 0, err
+	}
+	_, size := whole.Total()
+	return size, nil
+}
+
+// reportingSink tells how far it is. Holes in files are not read.
 type reportingSink struct {
 	*store.Writer
-	report func(store.WriterStats)
+	report func(Progress)
+	size   int64
+	done   atomic.Int64
 }
 
 // Block implements layer.Sink.
 func (s *reportingSink) Block(ctx context.Context, raw []byte) (tree.Blob, error) {
 	b, err := s.Writer.Block(ctx, raw)
-	s.report(s.Writer.Stats())
+	done := s.done.Add(int64(len(raw)))
+	s.report(Progress{Bytes: done, OfBytes: max(s.size, done)})
 	return b, err
 }

@@ -88,10 +88,7 @@ func (s *Session) migrate(ctx context.Context, fetch Fetch) (made store.Snapshot
 		if err != nil || dir == "" {
 			return err
 		}
-		before := s.Status().Progress
-		snapshot, scan, err := importTree(ctx, repo, lease, head, s.cfg, dir, func(st store.WriterStats) {
-			told(Progress{Files: before.Files, Bytes: st.Bytes, OfBytes: max(before.OfBytes, st.Bytes)})
-		})
+		snapshot, scan, err := importTree(ctx, repo, lease, head, s.cfg, dir, told)
 		if err != nil {
 			return err
 		}

@@ -169,6 +169,8 @@ func printStatuses(out io.Writer, list []session.Status) error {
 	for _, st := range list {
 		state := st.State
 		switch {
+		case st.State == session.StateMigrating:
+			state = "migrating, " + st.Progress.String()
 		case st.ReadOnly:
 			state = "read-only"
 		case st.OverLimit:

@@ -137,7 +137,7 @@ func importCommand() *cobra.Command {
 				return err
 			}
 			bar := newProgress(cmd.ErrOrStderr(), "bytes", asJSON)
-			s, skipped, err := session.Import(cmd.Context(), cfg, cfg.Dir, func(st store.WriterStats) { bar.set(st.Bytes, -1) })
+			s, skipped, err := session.Import(cmd.Context(), cfg, cfg.Dir, func(p session.Progress) { bar.set(p.Bytes, p.OfBytes) })
 			bar.finish()
 			if err != nil {
 				return err
