@@ -1,7 +1,8 @@
 #!/bin/sh
-# The integration tests: profiles on S3, enforced limits on a kernel with project quotas
-# (scripts/vm.sh), then the driver and the proxy against a private engine of each kind. Fails too if these leave a container, network,
-# mount, process or cgroup behind.
+# The integration tests: profiles on S3, enforced limits on a kernel with project
+# quotas (scripts/vm.sh), then the driver and the proxy against a private engine of
+# each kind. Fails too if these leave a container, network, mount, process or cgroup
+# behind.
 #
 #   scripts/test.sh [GO-TEST-FLAG...]
 #

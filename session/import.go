@@ -97,7 +97,7 @@ func importTree(ctx context.Context, repo *store.Repo, lease *store.Lease, head 
 	writer := repo.NewWriter(base, nil)
 	sink := layer.Sink(writer)
 	if progress != nil {
-		size, err := sizeOf(ctx, cfg, base, dir)
+		size, err := toRead(ctx, cfg, base, dir)
 		if err != nil {
 			return store.Snapshot{}, nil, err
 		}
@@ -125,8 +125,8 @@ func importTree(ctx context.Context, repo *store.Repo, lease *store.Lease, head 
 	return s, scan, err
 }
 
-// sizeOf is how many bytes of content importTree will read.
-func sizeOf(ctx context.Context, cfg Config, base *tree.Tree, dir string) (int64, error) {
+// toRead is how many bytes of content importTree will read.
+func toRead(ctx context.Context, cfg Config, base *tree.Tree, dir string) (int64, error) {
 	scanner, err := layer.NewScanner(layer.ScannerConfig{Upper: dir, Base: base, Filter: cfg.Filter})
 	if err != nil {
 		return 0, err
@@ -135,16 +135,7 @@ func sizeOf(ctx context.Context, cfg Config, base *tree.Tree, dir string) (int64
 	if err := errors.Join(err, scanner.Close()); err != nil {
 		return 0, err
 	}
-	patch, err := scan.Builder.Finish(nil)
-	if err != nil {
-		return 0, err
-	}
-	whole, err := tree.Apply(base, patch)
-	if err != nil {
-		return 0, err
-	}
-	_, size := whole.Total()
-	return size, nil
+	return sizeOf(base, scan)
 }
 
 // reportingSink tells how far it is. Holes in files are not read.

@@ -30,15 +30,10 @@ func (s *Session) checkLimit(ctx context.Context) error {
 		return err
 	}
 	s.measure.Committed(scan)
-	patch, err := scan.Builder.Finish(nil)
+	size, err := sizeOf(s.base, scan)
 	if err != nil {
 		return err
 	}
-	now, err := tree.Apply(s.base, patch)
-	if err != nil {
-		return err
-	}
-	_, size := now.Total()
 	s.setStatus(func(st *Status) { st.Size = size })
 	if err := s.renewQuota(size); err != nil {
 		s.log.Warn("the home's quota is not renewed", "url", s.cfg.URL, "error", err)
@@ -51,6 +46,20 @@ func (s *Session) checkLimit(ctx context.Context) error {
 		return fmt.Errorf("%w: %s of %s", ErrOverLimit, units.BytesSize(float64(size)), units.BytesSize(float64(s.cfg.SizeLimit)))
 	}
 	return nil
+}
+
+// sizeOf is how many bytes the files have of what a scan found on base.
+func sizeOf(base *tree.Tree, scan *layer.Scan) (int64, error) {
+	patch, err := scan.Builder.Finish(nil)
+	if err != nil {
+		return 0, err
+	}
+	now, err := tree.Apply(base, patch)
+	if err != nil {
+		return 0, err
+	}
+	_, size := now.Total()
+	return size, nil
 }
 
 // checkFileSystem reports why the state directory can't hold the home's changes.
